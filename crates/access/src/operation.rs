@@ -1,0 +1,152 @@
+use postern_model::{Reference, RepositoryName};
+
+use crate::{Action, Actions};
+
+/// What a request wants to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Operation {
+    /// Which of the registry's operations.
+    pub kind: OperationKind,
+    /// The repository it concerns, if one.
+    pub repository: Option<RepositoryName>,
+    /// The tag or digest it concerns, if one.
+    pub reference: Option<Reference>,
+}
+
+/// Every operation of the data plane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum OperationKind {
+    /// `GET /v2/`.
+    Ping,
+    /// `POST /oauth2/exchange`.
+    ExchangeToken,
+    /// `GET` or `POST /oauth2/token`.
+    IssueToken,
+    /// The list of repositories.
+    ListCatalog,
+    /// Reading a manifest.
+    PullManifest,
+    /// Reading a blob.
+    PullBlob,
+    /// Reading a manifest's referrers.
+    ListReferrers,
+    /// Listing tags by the distribution API.
+    ListTags,
+    /// Any step of a blob upload.
+    PushBlob,
+    /// Taking a blob from this repository into another.
+    MountBlob,
+    /// Writing a manifest.
+    PushManifest,
+    /// Deleting a manifest with its tags.
+    DeleteManifest,
+    /// Removing a blob from a repository.
+    DeleteBlob,
+    /// Removing a tag only.
+    Untag,
+    /// Reading attributes of a repository, its tags and manifests.
+    ReadMetadata,
+    /// Changing attributes of a repository, tag or manifest.
+    WriteMetadata,
+    /// Deleting a whole repository.
+    DeleteRepository,
+}
+
+impl OperationKind {
+    /// Every kind.
+    pub const ALL: [Self; 17] = [
+        Self::Ping,
+        Self::ExchangeToken,
+        Self::IssueToken,
+        Self::ListCatalog,
+        Self::PullManifest,
+        Self::PullBlob,
+        Self::ListReferrers,
+        Self::ListTags,
+        Self::PushBlob,
+        Self::MountBlob,
+        Self::PushManifest,
+        Self::DeleteManifest,
+        Self::DeleteBlob,
+        Self::Untag,
+        Self::ReadMetadata,
+        Self::WriteMetadata,
+        Self::DeleteRepository,
+    ];
+
+    /// The sets of actions of which one must be held in full; empty when any verified caller may.
+    ///
+    /// `tags/list` takes `pull` too, which is what clients ask a token for. Untagging takes `delete`, as the CLI asks for,
+    /// or `metadata_write`, as the roles page says.
+    pub const fn required(self) -> &'static [Actions] {
+        const PULL: Actions = Actions::of(&[Action::Pull]);
+        const PUSH: Actions = Actions::of(&[Action::Pull, Action::Push]);
+        const DELETE: Actions = Actions::of(&[Action::Delete]);
+        const METADATA_READ: Actions = Actions::of(&[Action::MetadataRead]);
+        const METADATA_WRITE: Actions = Actions::of(&[Action::MetadataWrite]);
+        const METADATA_DELETE: Actions = Actions::of(&[Action::MetadataDelete]);
+        const CATALOG: Actions = Actions::of(&[Action::CatalogRead]);
+        match self {
+            Self::Ping | Self::ExchangeToken | Self::IssueToken => &[],
+            Self::ListCatalog => &[CATALOG],
+            Self::PullManifest | Self::PullBlob | Self::ListReferrers | Self::MountBlob => &[PULL],
+            Self::ListTags => &[METADATA_READ, PULL],
+            Self::PushBlob | Self::PushManifest => &[PUSH],
+            Self::DeleteManifest | Self::DeleteBlob | Self::DeleteRepository => &[DELETE],
+            Self::Untag => &[DELETE, METADATA_WRITE, METADATA_DELETE],
+            Self::ReadMetadata => &[METADATA_READ],
+            Self::WriteMetadata => &[METADATA_WRITE],
+        }
+    }
+
+    /// The actions that a challenge asks the client to get a token for.
+    pub const fn challenge(self) -> Actions {
+        match self {
+            Self::ListTags => Actions::of(&[Action::Pull]),
+            other => match other.required() {
+                [first, ..] => *first,
+                [] => Actions::NONE,
+            },
+        }
+    }
+
+    /// Whether the request itself asks for a token, so that it needs no credentials checked by [`crate::evaluate`].
+    pub const fn is_token_request(self) -> bool {
+        matches!(self, Self::ExchangeToken | Self::IssueToken)
+    }
+
+    /// The name in records and on the command line: `pullManifest`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ping => "ping",
+            Self::ExchangeToken => "exchangeToken",
+            Self::IssueToken => "issueToken",
+            Self::ListCatalog => "listCatalog",
+            Self::PullManifest => "pullManifest",
+            Self::PullBlob => "pullBlob",
+            Self::ListReferrers => "listReferrers",
+            Self::ListTags => "listTags",
+            Self::PushBlob => "pushBlob",
+            Self::MountBlob => "mountBlob",
+            Self::PushManifest => "pushManifest",
+            Self::DeleteManifest => "deleteManifest",
+            Self::DeleteBlob => "deleteBlob",
+            Self::Untag => "untag",
+            Self::ReadMetadata => "readMetadata",
+            Self::WriteMetadata => "writeMetadata",
+            Self::DeleteRepository => "deleteRepository",
+        }
+    }
+}
+
+impl Operation {
+    /// An operation on the registry as a whole.
+    pub const fn registry(kind: OperationKind) -> Self {
+        Self { kind, repository: None, reference: None }
+    }
+
+    /// An operation on a repository, or on one reference in it.
+    pub const fn repository(kind: OperationKind, repository: RepositoryName, reference: Option<Reference>) -> Self {
+        Self { kind, repository: Some(repository), reference }
+    }
+}

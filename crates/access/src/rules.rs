@@ -1,0 +1,291 @@
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use ipnet::Ipv4Net;
+use postern_model::{PrincipalId, RegistryUid, RepositoryName, ResourceId, ResourceUid};
+
+use crate::roles::operation_name;
+use crate::{Action, Actions, Condition, ConditionRequest, ScopeMapActions, Settings};
+
+/// The rules of one registry, compiled once per change and swapped in whole. Cloning is cheap.
+#[derive(Clone, Debug)]
+pub struct RegistryRules {
+    /// The registry's immutable id.
+    pub uid: RegistryUid,
+    /// The registry's resource id.
+    pub id: ResourceId,
+    /// Its host name, without port, lower case.
+    pub login_server: Arc<str>,
+    /// The generation of the configuration these rules were compiled from.
+    pub generation: u64,
+    /// Layer 1.
+    pub network: NetworkRules,
+    /// `roleAssignmentMode`.
+    pub mode: RoleAssignmentMode,
+    /// `adminUserEnabled`.
+    pub admin_enabled: bool,
+    /// `anonymousPullEnabled`, already limited to the SKUs that have it.
+    pub anonymous_pull: bool,
+    /// `azureADAuthenticationAsArmPolicy`: tokens for the resource manager's audience are accepted.
+    pub arm_tokens_accepted: bool,
+    /// The subscription has the vulnerability scanner's plan.
+    pub scanner_enabled: bool,
+    /// Role assignments that reach this registry.
+    pub grants: Arc<GrantTable>,
+    /// Repository-scoped tokens by lower-case name.
+    pub tokens: Arc<HashMap<Box<str>, RepositoryTokenRule>>,
+    /// The server's settings.
+    pub settings: Arc<Settings>,
+}
+
+/// What the gate reads.
+#[derive(Clone, Debug)]
+pub struct NetworkRules {
+    /// `publicNetworkAccess` is `Enabled`.
+    pub public_access: bool,
+    /// `networkRuleSet.defaultAction` is `Allow`.
+    pub default_allow: bool,
+    /// `networkRuleSet.ipRules`.
+    pub addresses: Arc<AddressRanges>,
+    /// `networkRuleSet.virtualNetworkRules`: subnets.
+    pub subnets: Arc<[ResourceId]>,
+    /// The private endpoint connections.
+    pub private_endpoints: Arc<[PrivateEndpointConnection]>,
+    /// `networkRuleBypassOptions` is `AzureServices`.
+    pub azure_services: bool,
+    /// `networkRuleBypassAllowedForTasks`; unset is not `false` in every phase.
+    pub tasks: Option<bool>,
+}
+
+/// One private endpoint connection of a registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PrivateEndpointConnection {
+    /// The connection's resource id.
+    pub id: ResourceId,
+    /// The private endpoint's resource id.
+    pub endpoint: ResourceId,
+    /// Its state.
+    pub status: ConnectionStatus,
+}
+
+/// State of a private endpoint connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ConnectionStatus {
+    /// Usable.
+    Approved,
+    /// Waits for the registry's owner.
+    Pending,
+    /// Refused by the registry's owner.
+    Rejected,
+    /// The endpoint is gone.
+    Disconnected,
+}
+
+/// Which kind of permissions counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RoleAssignmentMode {
+    /// `LegacyRegistryPermissions`: `actions` on the registry.
+    Legacy,
+    /// `AbacRepositoryPermissions`: `dataActions` with conditions on repositories.
+    Abac,
+}
+
+impl RoleAssignmentMode {
+    /// The wire name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Legacy => "LegacyRegistryPermissions",
+            Self::Abac => "AbacRepositoryPermissions",
+        }
+    }
+}
+
+/// A repository-scoped token as the decision needs it.
+#[derive(Clone, Debug)]
+pub struct RepositoryTokenRule {
+    /// The token's name as it was given.
+    pub name: Arc<str>,
+    /// The token resource's immutable id.
+    pub uid: ResourceUid,
+    /// `status` is `enabled`.
+    pub enabled: bool,
+    /// The scope map's actions.
+    pub actions: Arc<ScopeMapActions>,
+}
+
+/// The IP rules as sorted, disjoint ranges: a look-up costs one binary search.
+#[derive(Clone, Debug, Default)]
+pub struct AddressRanges(Box<[Ipv4Net]>);
+
+impl AddressRanges {
+    /// Compiles the ranges. A range inside another one is dropped: CIDR ranges nest or are disjoint.
+    pub fn new(ranges: impl IntoIterator<Item = Ipv4Net>) -> Self {
+        let mut sorted: Vec<Ipv4Net> = ranges.into_iter().map(|range| range.trunc()).collect();
+        sorted.sort_unstable_by_key(|range| (range.network(), range.prefix_len()));
+        let mut kept: Vec<Ipv4Net> = Vec::with_capacity(sorted.len());
+        for range in sorted {
+            if !kept.last().is_some_and(|last| last.contains(&range)) {
+                kept.push(range);
+            }
+        }
+        Self(kept.into())
+    }
+
+    /// The range that holds the address.
+    pub fn find(&self, address: Ipv4Addr) -> Option<Ipv4Net> {
+        let behind = self.0.partition_point(|range| range.network() <= address);
+        self.0.get(behind.checked_sub(1)?).filter(|range| range.contains(&address)).copied()
+    }
+
+    /// Whether there are no rules.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// A role assignment as the decision needs it.
+#[derive(Clone, Debug)]
+pub struct Grant {
+    /// The assignment's resource id.
+    pub assignment: Arc<str>,
+    /// The role's name.
+    pub role: Arc<str>,
+    /// What the role gives in the registry's mode.
+    pub actions: Actions,
+    /// What it would give in the other mode: explains "the role is not honoured here".
+    pub other_mode_actions: Actions,
+    /// Its condition.
+    pub condition: Option<Arc<Condition>>,
+}
+
+/// Role assignments by principal. Those without condition are merged, so that a look-up does not grow with their number.
+#[derive(Clone, Debug, Default)]
+pub struct GrantTable(HashMap<PrincipalId, PrincipalGrants>);
+
+#[derive(Clone, Debug, Default)]
+struct PrincipalGrants {
+    all: Vec<Grant>,
+    unconditional: Actions,
+    /// Per action, which of `all` gives it without condition.
+    givers: [u32; Action::ALL.len()],
+    conditional: Vec<u32>,
+}
+
+impl GrantTable {
+    /// Compiles the assignments.
+    pub fn new(grants: impl IntoIterator<Item = (PrincipalId, Grant)>) -> Self {
+        let mut table: HashMap<PrincipalId, PrincipalGrants> = HashMap::new();
+        for (principal, grant) in grants {
+            table.entry(principal).or_default().push(grant);
+        }
+        Self(table)
+    }
+
+    /// The assignments of these principals: the caller and its groups.
+    pub fn of<'a>(&'a self, principals: impl Iterator<Item = PrincipalId> + 'a) -> impl Iterator<Item = &'a Grant> {
+        principals.filter_map(|principal| self.0.get(&principal)).flat_map(|grants| &grants.all)
+    }
+
+    /// The first assignment of these principals that gives all of `needed` on the repository; several assignments together
+    /// may, then it is the one that gave the last missing action.
+    pub(crate) fn find<'a>(
+        &'a self,
+        principals: impl Iterator<Item = PrincipalId>,
+        needed: Actions,
+        mode: RoleAssignmentMode,
+        repository: Option<&RepositoryName>,
+    ) -> Option<&'a Grant> {
+        let mut missing = needed;
+        for grants in principals.filter_map(|principal| self.0.get(&principal)) {
+            let given = missing.intersection(grants.unconditional);
+            if let Some(action) = given.iter().last() {
+                missing = missing.without(given);
+                if missing.is_empty() {
+                    return grants.giver(action);
+                }
+            }
+            for grant in grants.conditional.iter().filter_map(|&at| grants.all.get(at as usize)) {
+                let given: Actions = missing
+                    .intersection(grant.actions)
+                    .iter()
+                    .filter(|action| grant.holds(*action, mode, repository))
+                    .collect();
+                missing = missing.without(given);
+                if missing.is_empty() && !given.is_empty() {
+                    return Some(grant);
+                }
+            }
+        }
+        None
+    }
+
+    /// Every action that these principals have on the repository.
+    pub(crate) fn rights(
+        &self,
+        principals: impl Iterator<Item = PrincipalId>,
+        mode: RoleAssignmentMode,
+        repository: Option<&RepositoryName>,
+    ) -> Actions {
+        self.of(principals).fold(Actions::NONE, |all, grant| {
+            let fresh = grant.actions.without(all);
+            all.union(fresh.iter().filter(|action| grant.holds(*action, mode, repository)).collect())
+        })
+    }
+}
+
+impl PrincipalGrants {
+    fn push(&mut self, grant: Grant) {
+        let at = u32::try_from(self.all.len()).unwrap_or(u32::MAX);
+        if grant.condition.is_some() {
+            self.conditional.push(at);
+        } else {
+            for action in grant.actions.without(self.unconditional).iter() {
+                if let Some(giver) = self.givers.get_mut(action as usize) {
+                    *giver = at;
+                }
+            }
+            self.unconditional = self.unconditional.union(grant.actions);
+        }
+        self.all.push(grant);
+    }
+
+    fn giver(&self, action: Action) -> Option<&Grant> {
+        self.givers.get(action as usize).and_then(|&at| self.all.get(at as usize))
+    }
+}
+
+impl Grant {
+    /// Whether the condition lets the action through. A condition that cannot be evaluated does not.
+    pub(crate) fn holds(&self, action: Action, mode: RoleAssignmentMode, repository: Option<&RepositoryName>) -> bool {
+        let Some(condition) = &self.condition else { return true };
+        let request = ConditionRequest {
+            action: operation_name(action, mode),
+            repository: repository.map(RepositoryName::as_str),
+        };
+        condition.evaluate(&request).unwrap_or(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(ranges: &[&str], address: &str, found: Option<&str>) {
+        let ranges = AddressRanges::new(ranges.iter().map(|range| range.parse::<Ipv4Net>().unwrap()));
+        assert_eq!(ranges.find(address.parse().unwrap()).map(|range| range.to_string()).as_deref(), found);
+    }
+
+    #[test]
+    fn addresses_are_found_in_nested_and_adjacent_ranges() {
+        check(&[], "198.51.100.7", None);
+        check(&["198.51.100.7/32"], "198.51.100.7", Some("198.51.100.7/32"));
+        check(&["198.51.100.7/32"], "198.51.100.8", None);
+        check(&["198.51.100.0/24", "198.51.100.128/25", "198.51.100.7/32"], "198.51.100.200", Some("198.51.100.0/24"));
+        check(&["198.51.101.0/24", "198.51.100.0/24"], "198.51.100.255", Some("198.51.100.0/24"));
+        check(&["198.51.101.0/24", "198.51.100.0/24"], "198.51.101.0", Some("198.51.101.0/24"));
+        check(&["0.0.0.0/0", "10.0.0.0/8"], "255.255.255.255", Some("0.0.0.0/0"));
+        check(&["198.51.100.7/24"], "198.51.100.1", Some("198.51.100.0/24"));
+    }
+}
