@@ -1,0 +1,26 @@
+//! What end to end tests stand on: the real binary, real clients kept apart from the machine's own settings, and
+//! images made by hand.
+//!
+//! - [`Server`] starts the built `postern`, waits until it says that it is ready and ends it.
+//! - [`Containers`] runs skopeo, buildah, podman and oras with storage, settings and credentials of their own.
+//! - [`Layout`] writes images byte by byte, so that they also serve as material no other code here has touched.
+//! - [`Command`] runs a program with a time limit and shows everything when the outcome is not the expected one.
+//!
+//! Nothing here shares code with the server. A failed expectation ends the test with a message that says what to do.
+#![expect(clippy::panic, clippy::expect_used, reason = "a failed expectation of the harness is a failed test")]
+
+mod command;
+mod containers;
+mod golden;
+mod image;
+mod scratch;
+mod server;
+mod tools;
+
+pub use command::{Command, Outcome};
+pub use containers::Containers;
+pub use golden::golden;
+pub use image::{Descriptor, Layout};
+pub use scratch::Scratch;
+pub use server::{Bootstrap, Server};
+pub use tools::tool;
