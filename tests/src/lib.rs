@@ -9,18 +9,21 @@
 //! Nothing here shares code with the server. A failed expectation ends the test with a message that says what to do.
 #![expect(clippy::panic, clippy::expect_used, reason = "a failed expectation of the harness is a failed test")]
 
+mod admin;
 mod command;
 mod containers;
 mod golden;
 mod image;
+pub mod matrix;
 mod scratch;
 mod server;
 mod tools;
 
+pub use admin::{Admin, demo, postern};
 pub use command::{Command, Outcome};
 pub use containers::Containers;
 pub use golden::golden;
 pub use image::{Descriptor, Layout};
 pub use scratch::Scratch;
-pub use server::{Bootstrap, Server};
+pub use server::{Bootstrap, Server, oci_client};
 pub use tools::tool;

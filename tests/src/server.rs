@@ -218,14 +218,20 @@ fn fail(mut child: Child, log: &File, problem: &str) -> ! {
 }
 
 /// The binary that the same build made: next to the folder of the test's own executable.
-fn binary() -> PathBuf {
-    if let Some(path) = std::env::var_os(BINARY_VARIABLE) {
-        return PathBuf::from(path);
-    }
+pub(crate) fn binary() -> PathBuf {
+    std::env::var_os(BINARY_VARIABLE).map_or_else(|| built("postern"), PathBuf::from)
+}
+
+/// The client made with the `oci-client` crate.
+pub fn oci_client() -> PathBuf {
+    built("oci-client-pull")
+}
+
+fn built(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a test knows its own path");
-    let candidates = test.ancestors().skip(1).take(2).map(|folder| folder.join("postern"));
-    candidates.into_iter().find(|path| path.is_file()).unwrap_or_else(|| {
-        panic!("there is no `postern` beside {}: run `cargo build`, or set {BINARY_VARIABLE}", test.display())
+    let mut candidates = test.ancestors().skip(1).take(2).map(|folder| folder.join(name));
+    candidates.find(|path| path.is_file()).unwrap_or_else(|| {
+        panic!("there is no `{name}` beside {}: run `cargo build --workspace --bins`", test.display())
     })
 }
 

@@ -146,10 +146,7 @@ impl Actions {
         if word == "*" {
             return Self::REPOSITORY;
         }
-        Self::REPOSITORY
-            .iter()
-            .find(|action| action.as_str() == word)
-            .map_or(Self::NONE, |action| Self::of(&[action]))
+        Self::REPOSITORY.iter().find(|action| action.as_str() == word).map_or(Self::NONE, |action| Self::of(&[action]))
     }
 }
 

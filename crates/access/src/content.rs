@@ -95,11 +95,10 @@ pub(crate) fn check(kind: OperationKind, state: &ContentState) -> Result<(), Con
         OperationKind::PullManifest => &[(Repository, Read), (Tag, Read), (Manifest, Read)],
         OperationKind::PullBlob | OperationKind::ListReferrers | OperationKind::MountBlob => &[(Repository, Read)],
         OperationKind::PushManifest => &[(Repository, Write), (Tag, Write), (Manifest, Write)],
-        OperationKind::PushBlob => &[(Repository, Write)],
+        OperationKind::PushBlob | OperationKind::DeleteBlob => &[(Repository, Write)],
         OperationKind::DeleteManifest => {
             &[(Repository, Write), (Tag, Write), (Tag, Delete), (Manifest, Write), (Manifest, Delete)]
         }
-        OperationKind::DeleteBlob => &[(Repository, Write)],
         OperationKind::Untag => &[(Repository, Write), (Tag, Write), (Tag, Delete)],
         OperationKind::DeleteRepository => &[
             (Repository, Write),
@@ -123,12 +122,10 @@ pub(crate) fn check(kind: OperationKind, state: &ContentState) -> Result<(), Con
             Tag => state.tag,
             Manifest => state.manifest,
         };
-        attributes.is_some_and(|attributes| {
-            !match attribute {
-                Delete => attributes.delete_enabled,
-                Write => attributes.write_enabled,
-                Read => attributes.read_enabled,
-            }
+        attributes.is_some_and(|attributes| !match attribute {
+            Delete => attributes.delete_enabled,
+            Write => attributes.write_enabled,
+            Read => attributes.read_enabled,
         })
     };
     match rules.iter().find(refused) {

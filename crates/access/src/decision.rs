@@ -6,8 +6,8 @@ use postern_model::{RegistryUid, RepositoryName, ResourceId};
 
 use crate::content;
 use crate::{
-    Actions, Caller, ConnectionStatus, ContentCause, ContentState, Holder, InvalidCredential, OperationKind, TasksPhase,
-    WorkloadRejection,
+    Actions, Caller, ConnectionStatus, ContentCause, ContentState, Holder, InvalidCredential, OperationKind,
+    TasksPhase, WorkloadRejection,
 };
 
 /// The answer: a verdict, and what every layer had to say.
@@ -365,9 +365,9 @@ impl fmt::Display for NetworkBlocker {
             Self::NoSuitableIdentity(name) => {
                 write!(f, "the workload has no identity that `{name}` may bypass the network rules with")
             }
-            Self::OtherIdentity => {
-                f.write_str("the credentials are not those of an identity that this workload may bypass the network rules with")
-            }
+            Self::OtherIdentity => f.write_str(
+                "the credentials are not those of an identity that this workload may bypass the network rules with",
+            ),
             Self::TasksPolicy { value, phase } => {
                 let value = match value {
                     None => "unset",
@@ -421,7 +421,9 @@ impl fmt::Display for AuthorizationBlocker {
             Self::ConditionNotMet { role, .. } => {
                 write!(f, "the condition on the assignment of role `{role}` does not hold for this repository")
             }
-            Self::ScopeMapLacks(actions) => write!(f, "the token's scope map does not give {actions} on this repository"),
+            Self::ScopeMapLacks(actions) => {
+                write!(f, "the token's scope map does not give {actions} on this repository")
+            }
             Self::TokenDisabled => f.write_str("the repository-scoped token is disabled"),
             Self::TokenUnknown => f.write_str("the repository-scoped token does not exist"),
             Self::AdminDisabled => f.write_str("the admin user is disabled"),

@@ -2,7 +2,7 @@ use std::iter;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use postern_model::{IdentityKind, PrincipalId};
+use postern_model::{IdentityKind, PrincipalId, ResourceId};
 
 use crate::decision::{
     AuthenticationStep, AuthorizationBlocker, AuthorizationStep, ContentStep, Decision, Ground, Layer, NetworkBlocker,
@@ -10,8 +10,8 @@ use crate::decision::{
 };
 use crate::{
     Action, Actions, Caller, ConnectionStatus, Credential, Holder, IdentityRequirement, Ingress, Operation,
-    OperationKind, Origin, Principal, PrincipalKind, RegistryRules, ServicePolicy, TasksPhase, TrustedService, Verified,
-    Workload, WorkloadState, content,
+    OperationKind, Origin, Principal, PrincipalKind, PrivateEndpointConnection, RUNS, RegistryRules, ServicePolicy,
+    TasksPhase, TrustedService, Verified, Workload, WorkloadState, content,
 };
 
 /// Everything a decision depends on. Nothing else does.
@@ -49,7 +49,8 @@ pub fn evaluate(inputs: &Inputs<'_>) -> Decision {
         None
     };
     let verdict = refused.map_or_else(|| Verdict::Allow(permit(inputs)), Verdict::Deny);
-    let decision = Decision { verdict, trace: Trace { network, authentication, authorization, content: ContentStep::Skipped } };
+    let decision =
+        Decision { verdict, trace: Trace { network, authentication, authorization, content: ContentStep::Skipped } };
     match inputs.content {
         Some(state) if decision.is_allowed() => decision.with_content(content::check(inputs.operation.kind, state)),
         _ => decision,
@@ -59,22 +60,28 @@ pub fn evaluate(inputs: &Inputs<'_>) -> Decision {
 /// What the caller may do on a repository (or, for `None`, on the registry as a whole) by its own rights, whatever its token
 /// claims. The token endpoints issue the intersection of this and what was asked for.
 pub fn rights(rules: &RegistryRules, caller: &Caller, repository: Option<&postern_model::RepositoryName>) -> Actions {
-    const READ: Actions = Actions::of(&[Action::Pull, Action::MetadataRead]);
     const READ_AND_LIST: Actions = Actions::of(&[Action::Pull, Action::MetadataRead, Action::CatalogRead]);
     match caller {
         Caller::Admin if rules.admin_enabled => Actions::ALL,
-        Caller::Anonymous if rules.anonymous_pull => READ,
+        Caller::Anonymous if rules.anonymous_pull => ANONYMOUS,
         Caller::Admin | Caller::Anonymous => Actions::NONE,
         Caller::RepositoryToken(name) => match (rules.tokens.get(name.to_ascii_lowercase().as_str()), repository) {
             (Some(token), Some(repository)) if token.enabled => token.actions.allows(repository),
             _ => Actions::NONE,
         },
         Caller::Principal(principal) if principal.kind == PrincipalKind::FirstParty => {
-            if rules.scanner_enabled { READ_AND_LIST } else { Actions::NONE }
+            if rules.scanner_enabled {
+                READ_AND_LIST
+            } else {
+                Actions::NONE
+            }
         }
         Caller::Principal(principal) => rules.grants.rights(principals(principal), rules.mode, repository),
     }
 }
+
+/// What anonymous pull gives: reading, but not the catalog.
+const ANONYMOUS: Actions = Actions::of(&[Action::Pull, Action::MetadataRead]);
 
 fn principals(principal: &Principal) -> impl Iterator<Item = PrincipalId> {
     iter::once(principal.id).chain(principal.groups.iter().copied())
@@ -104,7 +111,7 @@ fn permit(inputs: &Inputs<'_>) -> Permit {
 fn gate(inputs: &Inputs<'_>) -> NetworkStep {
     let (rules, origin) = (&inputs.rules.network, inputs.origin);
     let way = match &origin.ingress {
-        Ingress::Misrouted(_) => return NetworkStep::Denied(vec![NetworkBlocker::Misrouted]),
+        Ingress::Misrouted(_) => Err(vec![NetworkBlocker::Misrouted]),
         Ingress::PrivateEndpoint(endpoint) => private_endpoint(rules, endpoint).map_err(|blocker| vec![blocker]),
         Ingress::Public | Ingress::Subnet(_) => public(inputs).or_else(|mut blockers| match bypass(inputs) {
             Ok(service) => Ok(Via::TrustedService(service)),
@@ -126,32 +133,40 @@ fn gate(inputs: &Inputs<'_>) -> NetworkStep {
     }
 }
 
-fn private_endpoint(
-    rules: &crate::NetworkRules,
-    endpoint: &postern_model::ResourceId,
-) -> Result<Via, NetworkBlocker> {
-    let mut connections = rules.private_endpoints.iter().filter(|connection| connection.endpoint == *endpoint);
-    let approved = connections.clone().find(|connection| connection.status == ConnectionStatus::Approved);
-    match (approved, connections.next()) {
-        (Some(connection), _) => Ok(Via::PrivateEndpoint(connection.id.clone())),
-        (None, Some(connection)) => Err(NetworkBlocker::PrivateEndpointNotApproved {
-            connection: connection.id.clone(),
-            status: connection.status,
-        }),
-        (None, None) => Err(NetworkBlocker::PrivateEndpointUnknown),
+fn private_endpoint(rules: &crate::NetworkRules, endpoint: &ResourceId) -> Result<Via, NetworkBlocker> {
+    // Ids of endpoints differ at their end: looking there first spares the long common beginning of two hundred of them.
+    let end = |id: &ResourceId| id.key().as_bytes().last_chunk::<8>().copied();
+    let wanted = end(endpoint);
+    let connections = rules.private_endpoints.iter();
+    let connections = connections.filter(|known| end(&known.endpoint) == wanted && known.endpoint == *endpoint);
+    // Of several, an approved one; of those, the least id: their order must not show.
+    let best = connections.min_by_key(|connection| (connection.status != ConnectionStatus::Approved, &connection.id));
+    match best {
+        None => Err(NetworkBlocker::PrivateEndpointUnknown),
+        Some(PrivateEndpointConnection { id, status: ConnectionStatus::Approved, .. }) => {
+            Ok(Via::PrivateEndpoint(id.clone()))
+        }
+        Some(PrivateEndpointConnection { id, status, .. }) => {
+            Err(NetworkBlocker::PrivateEndpointNotApproved { connection: id.clone(), status: *status })
+        }
     }
 }
 
 fn public(inputs: &Inputs<'_>) -> Result<Via, Vec<NetworkBlocker>> {
     let (rules, origin) = (&inputs.rules.network, inputs.origin);
-    if rules.public_access && rules.default_allow {
-        return Ok(Via::Public);
+    match (rules.public_access, rules.default_allow) {
+        (true, true) => return Ok(Via::Public),
+        // No rule would be asked, were public access on.
+        (false, true) => return Err(vec![NetworkBlocker::PublicAccessDisabled]),
+        (_, false) => {}
     }
     let way = match (&origin.ingress, origin.address.to_canonical()) {
         (Ingress::Subnet(subnet), _) if rules.subnets.contains(subnet) => Ok(Via::ServiceEndpoint(subnet.clone())),
         // A service endpoint hides the public address, so that address rules cannot match it.
         (Ingress::Subnet(_), _) => Err(NetworkBlocker::SubnetNotListed),
-        (_, IpAddr::V4(address)) => rules.addresses.find(address).map(Via::IpRule).ok_or(NetworkBlocker::AddressNotListed),
+        (_, IpAddr::V4(address)) => {
+            rules.addresses.find(address).map(Via::IpRule).ok_or(NetworkBlocker::AddressNotListed)
+        }
         (_, IpAddr::V6(_)) => Err(NetworkBlocker::AddressIsIpv6),
     };
     match way {
@@ -212,7 +227,9 @@ fn identity_blocker(inputs: &Inputs<'_>, service: &TrustedService, workload: &Wo
             kind == IdentityKind::SystemAssigned || (is_task && switches.tasks_user_identity_bypass)
         }
     };
-    let quick_run = is_task && switches.quick_run_bypass && workload.identities.is_empty();
+    let quick_run = switches.quick_run_bypass
+        && workload.identities.is_empty()
+        && workload.resource_type.eq_ignore_ascii_case(RUNS);
     if service.identity == IdentityRequirement::NotNeeded || quick_run {
         return None;
     }
@@ -254,19 +271,23 @@ fn authenticate(inputs: &Inputs<'_>) -> AuthenticationStep {
 
 fn authorize(inputs: &Inputs<'_>) -> AuthorizationStep {
     let required = inputs.operation.kind.required();
-    let (verified, preferred) = match (inputs.credential, required) {
+    let (verified, first) = match (inputs.credential, required) {
         (Credential::None, []) if inputs.operation.kind.is_token_request() => return AuthorizationStep::NotNeeded,
         (Credential::None | Credential::Invalid(_), _) => return AuthorizationStep::Skipped,
         (Credential::Verified(_), []) => return AuthorizationStep::NotNeeded,
-        (Credential::Verified(verified), [preferred, ..]) => (verified, *preferred),
+        (Credential::Verified(verified), [first, ..]) => (verified, *first),
     };
     let claimed = claimed(inputs, verified);
+    let claimed_set = required.iter().find(|set| claimed.contains_all(**set));
+    // Else the set that the caller could ask a token for with success.
+    let held = || required.iter().find(|set| ground(inputs, verified, **set).is_some());
+    let preferred = claimed_set.or_else(held).copied().unwrap_or(first);
     let mut blockers = Vec::new();
-    if !required.iter().any(|set| claimed.contains_all(*set)) {
+    if claimed_set.is_none() {
         blockers.push(AuthorizationBlocker::TokenLacks(preferred.without(claimed)));
     }
     // The right must be held for a set that the token claims, too.
-    let usable = |set: &&Actions| blockers.is_empty().then(|| claimed.contains_all(**set)).unwrap_or(true);
+    let usable = |set: &&Actions| claimed_set.is_none() || claimed.contains_all(**set);
     let ground = required.iter().filter(usable).find_map(|set| ground(inputs, verified, *set));
     match ground {
         Some(ground) if blockers.is_empty() => AuthorizationStep::Allowed(ground),
@@ -295,56 +316,66 @@ fn ground(inputs: &Inputs<'_>, verified: &Verified, needed: Actions) -> Option<G
         let grant = rules.grants.find(principals(principal), needed, rules.mode, repository)?;
         return Some(Ground::Assignment { assignment: Arc::clone(&grant.assignment), role: Arc::clone(&grant.role) });
     }
-    rights(rules, &verified.caller, repository).contains_all(needed).then(|| match &verified.caller {
+    let ground = match &verified.caller {
         Caller::Admin => Ground::Admin,
         Caller::Anonymous => Ground::AnonymousPull,
         Caller::RepositoryToken(_) => Ground::ScopeMap,
         Caller::Principal(_) => Ground::ScannerPlan,
-    })
+    };
+    rights(rules, &verified.caller, repository).contains_all(needed).then_some(ground)
 }
 
 fn missing_right(inputs: &Inputs<'_>, verified: &Verified, needed: Actions) -> Vec<AuthorizationBlocker> {
     let (rules, repository) = (inputs.rules, inputs.operation.repository.as_ref());
-    let missing = needed.without(rights(rules, &verified.caller, repository));
-    let blocker = match &verified.caller {
-        Caller::Admin => AuthorizationBlocker::AdminDisabled,
-        Caller::Anonymous if rules.anonymous_pull => AuthorizationBlocker::AnonymousNever,
-        Caller::Anonymous => AuthorizationBlocker::AnonymousPullOff,
-        Caller::RepositoryToken(name) => match rules.tokens.get(name.to_ascii_lowercase().as_str()) {
-            None => AuthorizationBlocker::TokenUnknown,
-            Some(token) if !token.enabled => AuthorizationBlocker::TokenDisabled,
-            Some(_) => AuthorizationBlocker::ScopeMapLacks(missing),
-        },
+    let missing = || needed.without(rights(rules, &verified.caller, repository));
+    match &verified.caller {
+        Caller::Admin => vec![AuthorizationBlocker::AdminDisabled],
+        Caller::Anonymous if ANONYMOUS.contains_all(needed) => vec![AuthorizationBlocker::AnonymousPullOff],
+        Caller::Anonymous => vec![AuthorizationBlocker::AnonymousNever],
+        Caller::RepositoryToken(name) => missing_in_scope_map(inputs, name, needed),
         Caller::Principal(principal) if principal.kind == PrincipalKind::FirstParty => {
-            if rules.scanner_enabled {
-                AuthorizationBlocker::NoAssignment(missing)
+            vec![if rules.scanner_enabled {
+                AuthorizationBlocker::NoAssignment(missing())
             } else {
                 AuthorizationBlocker::ScannerPlanOff
-            }
+            }]
         }
-        Caller::Principal(principal) => return missing_role(inputs, principal, missing),
+        Caller::Principal(principal) => missing_role(inputs, principal, missing()),
+    }
+}
+
+fn missing_in_scope_map(inputs: &Inputs<'_>, name: &str, needed: Actions) -> Vec<AuthorizationBlocker> {
+    let Some(token) = inputs.rules.tokens.get(name.to_ascii_lowercase().as_str()) else {
+        return vec![AuthorizationBlocker::TokenUnknown];
     };
-    vec![blocker]
+    let repository = inputs.operation.repository.as_ref();
+    let missing = needed.without(repository.map_or(Actions::NONE, |repository| token.actions.allows(repository)));
+    let mut blockers = Vec::new();
+    if !token.enabled {
+        blockers.push(AuthorizationBlocker::TokenDisabled);
+    }
+    if !missing.is_empty() {
+        blockers.push(AuthorizationBlocker::ScopeMapLacks(missing));
+    }
+    blockers
 }
 
 fn missing_role(inputs: &Inputs<'_>, principal: &Principal, missing: Actions) -> Vec<AuthorizationBlocker> {
     let mut blockers = vec![AuthorizationBlocker::NoAssignment(missing)];
-    for grant in inputs.rules.grants.of(principals(principal)) {
-        let relevant = |actions: Actions| !actions.intersection(missing).is_empty();
-        if relevant(grant.actions) && grant.condition.is_some() {
-            blockers.push(AuthorizationBlocker::ConditionNotMet {
-                assignment: Arc::clone(&grant.assignment),
-                role: Arc::clone(&grant.role),
-            });
-        } else if relevant(grant.other_mode_actions) {
-            blockers.push(AuthorizationBlocker::RoleNotHonoured { role: Arc::clone(&grant.role) });
-        }
-        if blockers.len() > MAX_BLOCKERS {
-            break;
-        }
+    for grant in inputs.rules.grants.near(principals(principal), missing).take(MAX_NEAR_GRANTS) {
+        let (assignment, role) = (Arc::clone(&grant.assignment), Arc::clone(&grant.role));
+        // An unconditional grant of what is missing does not exist: it would not be missing.
+        blockers.push(if grant.actions.intersection(missing).is_empty() {
+            AuthorizationBlocker::RoleNotHonoured { role }
+        } else {
+            AuthorizationBlocker::ConditionNotMet { assignment, role }
+        });
     }
     blockers
 }
 
 /// Enough for a person to read; a principal may have thousands of assignments that do not help.
-const MAX_BLOCKERS: usize = 8;
+const MAX_NEAR_GRANTS: usize = 8;
+
+#[cfg(test)]
+mod tests;

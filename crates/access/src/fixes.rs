@@ -4,15 +4,16 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use ipnet::Ipv4Net;
-use postern_model::ResourceId;
+use postern_model::{IdentityKind, PrincipalId, ResourceId};
 
 use crate::decision::{
     AuthenticationStep, AuthorizationBlocker, AuthorizationStep, ContentStep, NetworkBlocker, NetworkStep,
 };
 use crate::{
     Action, Actions, AddressRanges, Attributes, Caller, ConnectionStatus, ContentState, Credential, Decision, Grant,
-    GrantTable, Inputs, Locked, LockAttribute, Origin, PrivateEndpointConnection, RegistryRules, RepositoryTokenRule,
-    RoleAssignmentMode, ScopeMapActions, WorkloadState, evaluate,
+    GrantTable, Inputs, LockAttribute, Locked, Origin, Principal, PrincipalKind, PrivateEndpointConnection,
+    RegistryRules, RepositoryTokenRule, RoleAssignmentMode, ScopeMapActions, TokenClaim, Verified, WorkloadState,
+    content, evaluate, rights,
 };
 
 /// One change that an owner or caller could make.
@@ -115,16 +116,32 @@ fn candidates(inputs: &Inputs<'_>, decision: &Decision) -> Vec<Change> {
         }
     }
     let challenged = matches!(decision.trace.authentication, AuthenticationStep::Missing) && !changes.is_empty();
-    if matches!(decision.trace.authentication, AuthenticationStep::Missing | AuthenticationStep::Invalid(_)) && !challenged {
+    if matches!(decision.trace.authentication, AuthenticationStep::Missing | AuthenticationStep::Invalid(_))
+        && !challenged
+    {
         push_new(&mut changes, Change::Authenticate);
     }
     if let AuthorizationStep::Denied(blockers) = &decision.trace.authorization {
         for change in blockers.iter().filter_map(|blocker| authorization_change(inputs, blocker)) {
             push_new(&mut changes, change);
         }
+        if blockers.contains(&AuthorizationBlocker::AnonymousPullOff) {
+            push_new(&mut changes, Change::Authenticate);
+        }
     }
-    if let ContentStep::Denied(cause) = decision.trace.content {
-        push_new(&mut changes, Change::Unlock(cause.locked, cause.attribute));
+    if matches!(decision.trace.content, ContentStep::Denied(_)) {
+        changes.extend(locks(inputs));
+    }
+    changes
+}
+
+/// Every lock in the way, not only the first: each is lifted in turn to see the next.
+fn locks(inputs: &Inputs<'_>) -> Vec<Change> {
+    let mut changes = Vec::new();
+    let Some(mut state) = inputs.content.copied() else { return changes };
+    while let Err(cause) = content::check(inputs.operation.kind, &state) {
+        unlock(&mut state, cause.locked, cause.attribute);
+        changes.push(Change::Unlock(cause.locked, cause.attribute));
     }
     changes
 }
@@ -167,9 +184,8 @@ fn network_change(inputs: &Inputs<'_>, blocker: &NetworkBlocker) -> Option<Chang
 }
 
 fn authorization_change(inputs: &Inputs<'_>, blocker: &AuthorizationBlocker) -> Option<Change> {
-    let needed = inputs.operation.kind.challenge();
     Some(match blocker {
-        AuthorizationBlocker::TokenLacks(_) => Change::RequestToken(needed),
+        AuthorizationBlocker::TokenLacks(_) => Change::RequestToken(worth_asking_for(inputs)),
         AuthorizationBlocker::NoAssignment(missing) => Change::AssignRole(*missing),
         AuthorizationBlocker::ConditionNotMet { .. } => return None,
         AuthorizationBlocker::RoleNotHonoured { .. } => Change::SwitchRoleMode(match inputs.rules.mode {
@@ -183,6 +199,14 @@ fn authorization_change(inputs: &Inputs<'_>, blocker: &AuthorizationBlocker) -> 
         AuthorizationBlocker::AnonymousNever | AuthorizationBlocker::TokenUnknown => Change::Authenticate,
         AuthorizationBlocker::ScannerPlanOff => Change::EnableScannerPlan,
     })
+}
+
+/// The actions that the caller has the right to, if one of the sets that the operation takes is such.
+fn worth_asking_for(inputs: &Inputs<'_>) -> Actions {
+    let kind = inputs.operation.kind;
+    let Credential::Verified(verified) = inputs.credential else { return kind.challenge() };
+    let held = rights(inputs.rules, &verified.caller, inputs.operation.repository.as_ref());
+    kind.required().iter().find(|set| held.contains_all(**set)).copied().unwrap_or(kind.challenge())
 }
 
 /// The request with the changes made: what `fixes` decides again.
@@ -234,13 +258,18 @@ impl Scenario {
             Change::AllowTasksBypass => network.tasks = Some(true),
             Change::AssignRole(actions) => self.assign(*actions),
             Change::SwitchRoleMode(mode) => self.switch_mode(*mode),
-            Change::RequestToken(_) | Change::Authenticate => self.renew_token(),
+            Change::RequestToken(actions) => self.renew_token(inputs, *actions),
+            Change::Authenticate => self.authenticate(),
             Change::ExtendScopeMap(actions) => self.extend_scope_map(inputs, *actions),
             Change::EnableToken => self.change_token(|token| token.enabled = true),
             Change::EnableAdminUser => self.rules.admin_enabled = true,
             Change::EnableAnonymousPull => self.rules.anonymous_pull = true,
             Change::EnableScannerPlan => self.rules.scanner_enabled = true,
-            Change::Unlock(locked, attribute) => self.unlock(*locked, *attribute),
+            Change::Unlock(locked, attribute) => {
+                if let Some(state) = &mut self.content {
+                    unlock(state, *locked, *attribute);
+                }
+            }
             Change::ConnectAsWorkload => self.drop_binding(),
             Change::UseSystemIdentity => self.use_system_identity(),
         }
@@ -272,16 +301,30 @@ impl Scenario {
         self.rules.mode = mode;
     }
 
-    fn renew_token(&mut self) {
-        match &mut self.credential {
-            Credential::Verified(verified) => verified.claim = None,
-            // Whoever they are once they have authenticated: the best case is a caller with every right.
-            Credential::None | Credential::Invalid(_) => {
-                self.rules.admin_enabled = true;
-                self.credential =
-                    Credential::Verified(crate::Verified { caller: Caller::Admin, claim: None, binding: None });
-            }
+    fn renew_token(&mut self, inputs: &Inputs<'_>, actions: Actions) {
+        if let Credential::Verified(verified) = &mut self.credential {
+            let repositories = inputs.operation.repository.iter().map(|name| (name.clone(), actions)).collect();
+            let catalog = actions.contains(Action::CatalogRead);
+            verified.claim = Some(Arc::new(TokenClaim { repositories, catalog }));
         }
+    }
+
+    /// Whoever they are once they have authenticated: the best case is a caller with every right; of a workload, one of its
+    /// identities.
+    fn authenticate(&mut self) {
+        let identity = match &self.origin.workload {
+            WorkloadState::Verified(workload) => {
+                let is_user = |identity: &&crate::WorkloadIdentity| identity.kind == IdentityKind::UserAssigned;
+                workload.identities.iter().min_by_key(is_user).map(|identity| identity.principal)
+            }
+            WorkloadState::None | WorkloadState::Rejected(_) => None,
+        };
+        let id = identity.unwrap_or(PrincipalId(self.rules.uid.0));
+        let kind = PrincipalKind::ServicePrincipal;
+        let caller = Principal { id, kind, display_name: Box::default(), groups: Vec::new() };
+        self.credential =
+            Credential::Verified(Verified { caller: Caller::Principal(Arc::new(caller)), claim: None, binding: None });
+        self.assign(Actions::ALL);
     }
 
     fn change_token(&mut self, change: impl FnOnce(&mut RepositoryTokenRule)) {
@@ -298,27 +341,12 @@ impl Scenario {
         let Some(repository) = &inputs.operation.repository else { return };
         self.change_token(|token| {
             let actions = token.actions.allows(repository).union(added);
-            let lines = actions.iter().filter_map(scope_map_verb).map(|verb| format!("repositories/{repository}/{verb}"));
+            let lines =
+                actions.iter().filter_map(scope_map_verb).map(|verb| format!("repositories/{repository}/{verb}"));
             if let Ok(map) = ScopeMapActions::parse(lines) {
                 token.actions = Arc::new(map);
             }
         });
-    }
-
-    fn unlock(&mut self, locked: Locked, attribute: LockAttribute) {
-        let Some(state) = &mut self.content else { return };
-        let attributes: &mut Option<Attributes> = match locked {
-            Locked::Repository => &mut state.repository,
-            Locked::Tag => &mut state.tag,
-            Locked::Manifest => &mut state.manifest,
-        };
-        if let Some(attributes) = attributes {
-            match attribute {
-                LockAttribute::Delete => attributes.delete_enabled = true,
-                LockAttribute::Write => attributes.write_enabled = true,
-                LockAttribute::Read => attributes.read_enabled = true,
-            }
-        }
     }
 
     fn drop_binding(&mut self) {
@@ -332,19 +360,33 @@ impl Scenario {
     fn use_system_identity(&mut self) {
         if let WorkloadState::Verified(workload) = &self.origin.workload {
             let mut workload = (**workload).clone();
-            let kind = postern_model::IdentityKind::SystemAssigned;
+            let kind = IdentityKind::SystemAssigned;
             match &self.credential {
-                Credential::Verified(crate::Verified { caller: Caller::Principal(principal), .. }) => {
+                Credential::Verified(Verified { caller: Caller::Principal(principal), .. }) => {
                     workload.identities = vec![crate::WorkloadIdentity { principal: principal.id, kind }];
                 }
                 _ if workload.identities.is_empty() => {
-                    let principal = postern_model::PrincipalId(workload.uid.0);
+                    let principal = PrincipalId(workload.uid.0);
                     workload.identities.push(crate::WorkloadIdentity { principal, kind });
                 }
                 _ => workload.identities.iter_mut().for_each(|identity| identity.kind = kind),
             }
             self.origin.workload = WorkloadState::Verified(Arc::new(workload));
         }
+    }
+}
+
+fn unlock(state: &mut ContentState, locked: Locked, attribute: LockAttribute) {
+    let attributes = match locked {
+        Locked::Repository => &mut state.repository,
+        Locked::Tag => &mut state.tag,
+        Locked::Manifest => &mut state.manifest,
+    };
+    let attributes = attributes.get_or_insert_with(Attributes::default);
+    match attribute {
+        LockAttribute::Delete => attributes.delete_enabled = true,
+        LockAttribute::Write => attributes.write_enabled = true,
+        LockAttribute::Read => attributes.read_enabled = true,
     }
 }
 
@@ -369,17 +411,21 @@ impl fmt::Display for Change {
         match self {
             Self::EnablePublicAccess => f.write_str("enable public network access"),
             Self::AddIpRule(address) => write!(f, "add an IP rule for {address}"),
-            Self::AddVirtualNetworkRule(subnet) => write!(f, "add a virtual network rule for subnet `{}`", subnet.name()),
+            Self::AddVirtualNetworkRule(subnet) => {
+                write!(f, "add a virtual network rule for subnet `{}`", subnet.name())
+            }
             Self::ConnectPrivateEndpoint(endpoint) => {
                 write!(f, "connect private endpoint `{}` to this registry", endpoint.name())
             }
             Self::ApprovePrivateEndpoint(connection) => {
                 write!(f, "approve private endpoint connection `{}`", connection.name())
             }
-            Self::AllowTrustedServices => f.write_str("allow trusted services (networkRuleBypassOptions=AzureServices)"),
-            Self::RemoveVirtualNetworkRules => {
-                f.write_str("remove the service endpoint's virtual network rules (trusted services do not apply with them)")
+            Self::AllowTrustedServices => {
+                f.write_str("allow trusted services (networkRuleBypassOptions=AzureServices)")
             }
+            Self::RemoveVirtualNetworkRules => f.write_str(
+                "remove the service endpoint's virtual network rules (trusted services do not apply with them)",
+            ),
             Self::AllowTasksBypass => f.write_str("set networkRuleBypassAllowedForTasks=true"),
             Self::AssignRole(actions) => write!(f, "assign the caller a role that gives {actions} here"),
             Self::SwitchRoleMode(mode) => write!(f, "set roleAssignmentMode={}", mode.as_str()),
@@ -403,3 +449,6 @@ impl fmt::Display for Change {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

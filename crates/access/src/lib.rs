@@ -58,9 +58,7 @@ pub use decision::{
 };
 pub use evaluate::{Inputs, evaluate, rights};
 pub use fixes::{Change, Fix, fixes};
-pub use management::{
-    DenyAssignment, ManagementDecision, ManagementGrant, UnmetCondition, authorize_management,
-};
+pub use management::{DenyAssignment, ManagementDecision, ManagementGrant, UnmetCondition, authorize_management};
 pub use operation::{Operation, OperationKind};
 pub use origin::{Ingress, Origin, Workload, WorkloadIdentity, WorkloadRejection, WorkloadState};
 pub use roles::{Permissions, RoleDefinition, built_in_role, built_in_roles, data_plane_actions, operation_name};

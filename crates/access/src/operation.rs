@@ -74,9 +74,10 @@ impl OperationKind {
         Self::DeleteRepository,
     ];
 
-    /// The sets of actions of which one must be held in full; empty when any verified caller may.
+    /// The sets of actions of which one must be held in full; empty when any verified caller may. The first is what a client
+    /// that says nothing else is sent to get a token for.
     ///
-    /// `tags/list` takes `pull` too, which is what clients ask a token for. Untagging takes `delete`, as the CLI asks for,
+    /// `tags/list` takes `pull`, as clients ask for, or `metadata_read`, as the CLI does. Untagging takes `delete`, as the CLI asks for,
     /// or `metadata_write`, as the roles page says.
     pub const fn required(self) -> &'static [Actions] {
         const PULL: Actions = Actions::of(&[Action::Pull]);
@@ -90,7 +91,7 @@ impl OperationKind {
             Self::Ping | Self::ExchangeToken | Self::IssueToken => &[],
             Self::ListCatalog => &[CATALOG],
             Self::PullManifest | Self::PullBlob | Self::ListReferrers | Self::MountBlob => &[PULL],
-            Self::ListTags => &[METADATA_READ, PULL],
+            Self::ListTags => &[PULL, METADATA_READ],
             Self::PushBlob | Self::PushManifest => &[PUSH],
             Self::DeleteManifest | Self::DeleteBlob | Self::DeleteRepository => &[DELETE],
             Self::Untag => &[DELETE, METADATA_WRITE, METADATA_DELETE],
@@ -101,12 +102,9 @@ impl OperationKind {
 
     /// The actions that a challenge asks the client to get a token for.
     pub const fn challenge(self) -> Actions {
-        match self {
-            Self::ListTags => Actions::of(&[Action::Pull]),
-            other => match other.required() {
-                [first, ..] => *first,
-                [] => Actions::NONE,
-            },
+        match self.required() {
+            [first, ..] => *first,
+            [] => Actions::NONE,
         }
     }
 

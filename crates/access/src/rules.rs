@@ -170,13 +170,19 @@ struct PrincipalGrants {
     /// Per action, which of `all` gives it without condition.
     givers: [u32; Action::ALL.len()],
     conditional: Vec<u32>,
+    /// Those that would give something under a condition, or in the other mode.
+    near: Vec<u32>,
+    /// What the grants in `near` would give together.
+    near_actions: Actions,
 }
 
 impl GrantTable {
-    /// Compiles the assignments.
+    /// Compiles the assignments. Their order does not show: of several that give a right, the one with the least id counts.
     pub fn new(grants: impl IntoIterator<Item = (PrincipalId, Grant)>) -> Self {
+        let mut sorted: Vec<(PrincipalId, Grant)> = grants.into_iter().collect();
+        sorted.sort_by(|(_, left), (_, right)| left.assignment.cmp(&right.assignment));
         let mut table: HashMap<PrincipalId, PrincipalGrants> = HashMap::new();
-        for (principal, grant) in grants {
+        for (principal, grant) in sorted {
             table.entry(principal).or_default().push(grant);
         }
         Self(table)
@@ -205,7 +211,7 @@ impl GrantTable {
                     return grants.giver(action);
                 }
             }
-            for grant in grants.conditional.iter().filter_map(|&at| grants.all.get(at as usize)) {
+            for grant in grants.conditional() {
                 let given: Actions = missing
                     .intersection(grant.actions)
                     .iter()
@@ -227,10 +233,26 @@ impl GrantTable {
         mode: RoleAssignmentMode,
         repository: Option<&RepositoryName>,
     ) -> Actions {
-        self.of(principals).fold(Actions::NONE, |all, grant| {
-            let fresh = grant.actions.without(all);
-            all.union(fresh.iter().filter(|action| grant.holds(*action, mode, repository)).collect())
+        principals.filter_map(|principal| self.0.get(&principal)).fold(Actions::NONE, |all, grants| {
+            grants.conditional().fold(all.union(grants.unconditional), |all, grant| {
+                let fresh = grant.actions.without(all);
+                all.union(fresh.iter().filter(|action| grant.holds(*action, mode, repository)).collect())
+            })
         })
+    }
+
+    /// The assignments of these principals that would give some of `missing` under their condition or in the other mode.
+    pub(crate) fn near<'a>(
+        &'a self,
+        principals: impl Iterator<Item = PrincipalId> + 'a,
+        missing: Actions,
+    ) -> impl Iterator<Item = &'a Grant> {
+        let helps = move |actions: Actions| !actions.intersection(missing).is_empty();
+        principals
+            .filter_map(|principal| self.0.get(&principal))
+            .filter(move |grants| helps(grants.near_actions))
+            .flat_map(|grants| grants.near.iter().filter_map(|&at| grants.all.get(at as usize)))
+            .filter(move |grant| helps(grant.actions) || helps(grant.other_mode_actions))
     }
 }
 
@@ -247,7 +269,19 @@ impl PrincipalGrants {
             }
             self.unconditional = self.unconditional.union(grant.actions);
         }
+        let other = grant.other_mode_actions.without(grant.actions);
+        if grant.condition.is_some() || !other.is_empty() {
+            self.near.push(at);
+            self.near_actions = self.near_actions.union(other);
+            if grant.condition.is_some() {
+                self.near_actions = self.near_actions.union(grant.actions);
+            }
+        }
         self.all.push(grant);
+    }
+
+    fn conditional(&self) -> impl Iterator<Item = &Grant> {
+        self.conditional.iter().filter_map(|&at| self.all.get(at as usize))
     }
 
     fn giver(&self, action: Action) -> Option<&Grant> {

@@ -83,10 +83,9 @@ impl PolicyDate {
         match self {
             Self::Before => TasksPhase::Before,
             Self::Grace => TasksPhase::Grace,
-            Self::Current => TasksPhase::Current,
             Self::At(moment) if moment < POLICY_INTRODUCED => TasksPhase::Before,
             Self::At(moment) if moment < POLICY_ENFORCED => TasksPhase::Grace,
-            Self::At(_) => TasksPhase::Current,
+            Self::Current | Self::At(_) => TasksPhase::Current,
         }
     }
 }

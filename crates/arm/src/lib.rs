@@ -1,0 +1,56 @@
+//! The control plane: the resource manager's API.
+//!
+//! ```text
+//!  request ─▶ path, api-version, body ─▶ caller ─▶ plan on the estate: may the caller? does it fit? ─▶ directory ─▶ answer
+//!                                                   └─ provider: completes and checks its own types
+//! ```
+//!
+//! Authorization and validation look at the same estate that the change is made to: nothing comes in between. A resource of a type
+//! that no provider knows is kept as it is. Deliberately absent: what a registry's rules mean (`postern-access`), the data plane.
+//! **Invariant:** no handler reads or changes a resource before the caller's rights were looked at.
+
+mod actions;
+mod authorization;
+mod call;
+mod credentials;
+mod error;
+mod filter;
+mod lists;
+mod metadata;
+mod path;
+mod providers;
+mod reply;
+mod resources;
+
+use std::sync::Arc;
+
+use axum::Router;
+use postern_identity::Identity;
+use postern_model::{Clock, IpRuleMode, Random};
+use postern_store::{Directory, Store};
+
+/// What the resource manager works with.
+pub struct ArmState {
+    /// The live resources.
+    pub directory: Directory,
+    /// Who calls.
+    pub identity: Arc<Identity>,
+    /// Credentials, and the content of registries that are deleted.
+    pub store: Store,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Where ids come from.
+    pub random: Arc<dyn Random>,
+    /// This API's base address without a slash at the end: `https://localhost:8443`. Answers repeat it.
+    pub arm_endpoint: String,
+    /// Which addresses the IP rules of registries may name.
+    pub ip_rule_mode: IpRuleMode,
+}
+
+/// The resource manager. A `postern_identity::Peer` and a `postern_model::CorrelationId` among a request's extensions are its own.
+pub fn router(state: ArmState) -> Router {
+    Router::new().fallback(call::serve).with_state(Arc::new(state))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,248 @@
+//! Lists, page by page.
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use postern_estate::{Estate, Resource, Rights, role_id, scope_of, types};
+use postern_model::{PrincipalId, ResourceId};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::authorization::assignments;
+use crate::call::Call;
+use crate::error::{ArmError, Condition};
+use crate::filter::{self, Term};
+use crate::providers;
+use crate::reply::Reply;
+use crate::resources::{not_found, type_of};
+
+/// Most resources in one answer.
+const PAGE: usize = 1000;
+
+/// Types that are no resources of a subscription: nothing lists them among its resources.
+const NOT_LISTED: [&str; 4] =
+    ["microsoft.authorization/", "microsoft.security/", "microsoft.graph/", "microsoft.resources/"];
+
+pub(crate) fn subscriptions(call: &Call) -> Reply {
+    call.state.directory.with_estate(|estate| {
+        let rights = estate.rights(&call.caller.ids);
+        let seen = estate.subscriptions().filter(|one| rights.touches(&one.id));
+        Reply::list(seen.map(|one| shown(estate, one, call)).collect())
+    })
+}
+
+pub(crate) fn of_subscription(call: &Call, id: &ResourceId, what: &str) -> Result<Reply, ArmError> {
+    match what {
+        "resourcegroups" => listed(call, id, types::RESOURCE_GROUPS),
+        "resources" => resources(call, id),
+        "locations" => {
+            call.authorize("Microsoft.Resources/subscriptions/locations/read", id)?;
+            Ok(crate::metadata::locations(id))
+        }
+        _ => {
+            call.authorize("Microsoft.Resources/subscriptions/providers/read", id)?;
+            Ok(crate::metadata::namespaces(id))
+        }
+    }
+}
+
+/// `GET …/resources`: the resources below a scope in short.
+pub(crate) fn resources(call: &Call, scope: &ResourceId) -> Result<Reply, ArmError> {
+    let (mut wanted_type, mut group, mut name) = (None, None, None);
+    for term in filter::parse(call.query.get("$filter"))? {
+        match term {
+            Term::Equals(key, value) => match key.as_str() {
+                "resourcetype" => wanted_type = Some(value),
+                "resourcegroup" => group = Some(value),
+                "name" => name = Some(value),
+                _ => return Err(unknown_filter(&key)),
+            },
+            Term::Call(key, _) => return Err(unknown_filter(&key)),
+        }
+    }
+    call.state.directory.with_estate(|estate| {
+        let rights = estate.rights(&call.caller.ids);
+        if !rights.touches(scope) {
+            return Err(call.caller.forbidden("Microsoft.Resources/subscriptions/resources/read", scope));
+        }
+        exists(estate, scope)?;
+        let mut found: Vec<&Resource> = match &wanted_type {
+            Some(wanted) => estate.list(scope, wanted).map(std::convert::AsRef::as_ref).collect(),
+            None => estate.iter().map(std::convert::AsRef::as_ref).filter(|one| one.id.is_within(scope)).collect(),
+        };
+        found.retain(|resource| {
+            is_listed(resource)
+                && group
+                    .as_deref()
+                    .is_none_or(|group| resource.id.resource_group().is_some_and(|own| own.eq_ignore_ascii_case(group)))
+                && name.as_deref().is_none_or(|name| resource.id.name().eq_ignore_ascii_case(name))
+                && may_read(&rights, resource)
+        });
+        found.sort_by(|a, b| a.id.cmp(&b.id));
+        let expand = call.query.get("$expand").is_some();
+        Ok(page(call, &found, |resource| in_short(estate, resource, call, expand)))
+    })
+}
+
+fn is_listed(resource: &Resource) -> bool {
+    let lower = resource.resource_type().to_ascii_lowercase();
+    let is_top = lower.matches('/').count() == 1;
+    !NOT_LISTED.iter().any(|prefix| lower.starts_with(prefix)) && (is_top || resource.document.contains_key("location"))
+}
+
+fn in_short(estate: &Estate, resource: &Resource, call: &Call, expand: bool) -> Value {
+    let mut full = providers::of(&resource.resource_type()).project(estate, resource, call.version);
+    let properties = full.remove("properties");
+    full.retain(|key, _| {
+        ["id", "name", "type", "location", "tags", "sku", "kind", "identity", "managedBy", "zones"]
+            .contains(&key.as_str())
+    });
+    if expand {
+        let state = properties.as_ref().and_then(|properties| properties.get("provisioningState")).cloned();
+        full.insert("provisioningState".into(), state.unwrap_or_else(|| "Succeeded".into()));
+        full.insert("createdTime".into(), resource.created.to_string().into());
+        full.insert("changedTime".into(), resource.updated.to_string().into());
+    }
+    Value::Object(full)
+}
+
+/// `GET {scope}/providers/{namespace}/{type}`.
+pub(crate) fn collection(call: &Call, scope: &ResourceId, resource_type: &str) -> Result<Reply, ArmError> {
+    if resource_type.eq_ignore_ascii_case(types::ROLE_ASSIGNMENTS) {
+        return assignments(call, scope);
+    }
+    if resource_type.eq_ignore_ascii_case(types::ROLE_DEFINITIONS) {
+        return role_definitions(call, scope);
+    }
+    listed(call, scope, resource_type)
+}
+
+fn listed(call: &Call, scope: &ResourceId, resource_type: &str) -> Result<Reply, ArmError> {
+    call.state.directory.with_estate(|estate| {
+        let rights = estate.rights(&call.caller.ids);
+        let action = format!("{resource_type}/read");
+        // Who has nothing to do with the scope does not learn whether it exists.
+        if !rights.touches(scope) {
+            return Err(call.caller.forbidden(&action, scope));
+        }
+        exists(estate, scope)?;
+        let found: Vec<&Resource> = estate
+            .list(scope, resource_type)
+            .map(std::convert::AsRef::as_ref)
+            .filter(|one| may_read(&rights, one))
+            .collect();
+        Ok(page(call, &found, |resource| shown(estate, resource, call)))
+    })
+}
+
+/// `GET {resource}/{children}`, and what else is read from a registry in that way.
+pub(crate) fn children(call: &Call, parent: &ResourceId, kind: &str) -> Result<Reply, ArmError> {
+    let parent_type = type_of(parent)?;
+    let resource_type = format!("{parent_type}/{kind}");
+    call.authorize(&format!("{resource_type}/read"), parent)?;
+    call.state.directory.with_estate(|estate| {
+        let Some(resource) = estate.get(parent) else { return Err(not_found(estate, parent)) };
+        let is_registry = resource.id.is_type(types::REGISTRIES);
+        if is_registry && kind.eq_ignore_ascii_case("listUsages") {
+            return Ok(Reply::list(estate.usages(resource, 0)));
+        }
+        if is_registry && kind.eq_ignore_ascii_case("privateLinkResources") {
+            return Ok(Reply::list(vec![private_link_resource(resource)]));
+        }
+        let mut values: Vec<Value> = Vec::new();
+        if resource_type.eq_ignore_ascii_case(types::SCOPE_MAPS) {
+            values.extend(providers::system_scope_maps(&resource.id).map(Value::Object));
+        }
+        values.extend(estate.children_of_type(parent, &resource_type).map(|child| shown(estate, child, call)));
+        Ok(Reply::list(values))
+    })
+}
+
+fn private_link_resource(registry: &Resource) -> Value {
+    let location = registry.document.get("location").and_then(Value::as_str).unwrap_or_default();
+    let region = location.to_ascii_lowercase().replace(' ', "");
+    json!({
+        "id": format!("{}/privateLinkResources/registry", registry.id),
+        "name": "registry",
+        "type": format!("{}/privateLinkResources", types::REGISTRIES),
+        "properties": {
+            "groupId": "registry",
+            "requiredMembers": ["registry", format!("registry_data_{region}")],
+            "requiredZoneNames": ["privatelink.azurecr.io"],
+        },
+    })
+}
+
+fn role_definitions(call: &Call, scope: &ResourceId) -> Result<Reply, ArmError> {
+    call.authorize(&format!("{}/read", types::ROLE_DEFINITIONS), scope)?;
+    let (mut name, mut kind) = (None, None);
+    for term in filter::parse(call.query.get("$filter"))? {
+        match term {
+            Term::Equals(key, value) if key == "rolename" => name = Some(value),
+            Term::Equals(key, value) if key == "type" => kind = Some(value),
+            Term::Call(key, _) if key == "atscopeandbelow" || key == "atscope" => {}
+            Term::Equals(key, _) | Term::Call(key, _) => return Err(unknown_filter(&key)),
+        }
+    }
+    let fits = |role: &str, own: &str| {
+        name.as_deref().is_none_or(|name| name.eq_ignore_ascii_case(role))
+            && kind.as_deref().is_none_or(|kind| kind.eq_ignore_ascii_case(own))
+    };
+    let built_in = providers::built_in_roles_at(scope).filter(|(role, _)| fits(&role.name, "BuiltInRole"));
+    let mut values: Vec<Value> = built_in.map(|(_, shown)| Value::Object(shown)).collect();
+    let everywhere = ResourceId::root();
+    call.state.directory.with_estate(|estate| {
+        let reaches =
+            |one: &Resource| scope_of(&one.id).is_some_and(|own| scope.is_within(&own) || own.is_within(scope));
+        let custom = estate.list(&everywhere, types::ROLE_DEFINITIONS).filter(|one| reaches(one));
+        let custom = custom.filter(|one| fits(one.text(&["roleName"]).unwrap_or_default(), "CustomRole"));
+        values.extend(custom.map(|one| shown(estate, one, call)));
+    });
+    Ok(Reply::list(values))
+}
+
+pub(crate) fn shown(estate: &Estate, resource: &Resource, call: &Call) -> Value {
+    Value::Object(providers::of(&resource.resource_type()).project(estate, resource, call.version))
+}
+
+fn may_read(rights: &Rights, resource: &Resource) -> bool {
+    rights.may(&format!("{}/read", resource.resource_type()), &resource.id)
+}
+
+fn exists(estate: &Estate, scope: &ResourceId) -> Result<(), ArmError> {
+    let is_scope = scope.key() == "/" || estate.get(scope).is_some();
+    if is_scope { Ok(()) } else { Err(not_found(estate, scope)) }
+}
+
+pub(crate) fn unknown_filter(key: &str) -> ArmError {
+    ArmError::new(Condition::InvalidFilter, format!("The $filter term '{key}' is not supported here."))
+}
+
+/// One page, in the order given (by id), with a link to the next.
+fn page(call: &Call, found: &[&Resource], show: impl Fn(&Resource) -> Value) -> Reply {
+    let after = call.query.get("$skiptoken").unwrap_or_default();
+    let rest = found.iter().skip_while(|resource| !after.is_empty() && resource.id.key() <= after);
+    let mut page: Vec<&&Resource> = rest.take(PAGE + 1).collect();
+    let has_more = page.len() > PAGE;
+    page.truncate(PAGE);
+    let next = page.last().filter(|_| has_more).map(|last| next_link(call, last.id.key()));
+    let mut body = json!({"value": page.into_iter().map(|resource| show(resource)).collect::<Vec<_>>()});
+    if let (Some(next), Some(body)) = (next, body.as_object_mut()) {
+        body.insert("nextLink".into(), next.into());
+    }
+    Reply::ok(body)
+}
+
+fn next_link(call: &Call, last: &str) -> String {
+    let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+    let mut link = format!("{}{}?api-version={}", call.state.arm_endpoint, call.path, call.version);
+    for name in ["$filter", "$expand"] {
+        if let Some(value) = call.query.get(name) {
+            link.push_str(&format!("&{}={}", encode(name), encode(value)));
+        }
+    }
+    format!("{link}&%24skiptoken={}", encode(last))
+}
+
+/// The principal that a role assignment names.
+pub(crate) fn principal_in(resource: &Resource) -> Option<PrincipalId> {
+    resource.text(&["principalId"]).and_then(role_id).map(|id: Uuid| PrincipalId(id))
+}

@@ -1,0 +1,99 @@
+//! Managed identities of their own, and the directory's objects.
+
+use postern_model::{PrincipalId, ResourceId};
+use uuid::Uuid;
+
+use super::Provider;
+use crate::error::{ArmError, Condition};
+use crate::resources::{Draft, is_first_party};
+
+/// Most members of a group.
+const MAX_MEMBERS: usize = 10_000;
+
+pub(super) struct UserAssignedIdentities;
+
+impl Provider for UserAssignedIdentities {
+    fn complete(&self, draft: &mut Draft<'_>) -> Result<(), ArmError> {
+        let uuid = |text: Option<&str>| text.and_then(|text| Uuid::try_parse(text).ok());
+        let existing = draft.existing.map(|resource| (resource.text(&["principalId"]), resource.text(&["clientId"])));
+        let (principal, client) = match existing {
+            Some((principal, client)) => (uuid(principal), uuid(client)),
+            None => {
+                let given = uuid(draft.text(&["principalId"]));
+                let principal = draft.new_principal(draft.text(&["principalId"]));
+                // Both ids of a file are kept, or none.
+                let client = uuid(draft.text(&["clientId"])).filter(|_| given == Some(principal.0));
+                let client = client.filter(|client| draft.estate.principal_by_client_id(*client).is_none());
+                (Some(principal.0), client)
+            }
+        };
+        let fresh = || draft.state.random.uuid();
+        let (principal, client) = (principal.unwrap_or_else(fresh), client.unwrap_or_else(fresh));
+        let tenant = draft.state.identity.tenant();
+        let properties = draft.properties()?;
+        properties.insert("principalId".into(), principal.to_string().into());
+        properties.insert("clientId".into(), client.to_string().into());
+        properties.insert("tenantId".into(), tenant.to_string().into());
+        Ok(())
+    }
+}
+
+pub(super) struct ServicePrincipals;
+
+impl Provider for ServicePrincipals {
+    fn complete(&self, draft: &mut Draft<'_>) -> Result<(), ArmError> {
+        own_object_id(draft)?;
+        let stored = draft.existing.and_then(|resource| resource.text(&["appId"])).map(str::to_owned);
+        let client = match draft.text(&["appId"]).map(str::to_owned).or(stored) {
+            None => draft.state.random.uuid(),
+            Some(text) => {
+                Uuid::try_parse(&text).map_err(|_| invalid("The 'appId' of a service principal must be a GUID."))?
+            }
+        };
+        let owner = draft.estate.principal_by_client_id(client).and_then(|principal| principal.owner);
+        if owner.is_some_and(|owner| owner != draft.id) {
+            return Err(ArmError::new(
+                Condition::Conflict,
+                format!("The application id '{client}' is already in use."),
+            ));
+        }
+        draft.properties()?.insert("appId".into(), client.to_string().into());
+        Ok(())
+    }
+}
+
+/// Users and groups.
+pub(super) struct People;
+
+impl Provider for People {
+    fn complete(&self, draft: &mut Draft<'_>) -> Result<(), ArmError> {
+        own_object_id(draft)?;
+        let Some(members) = draft.properties()?.get("members") else { return Ok(()) };
+        let is_id = |member: &serde_json::Value| {
+            let text = member.as_str().or_else(|| member.get("id")?.as_str());
+            text.is_some_and(|text| Uuid::try_parse(text).is_ok())
+        };
+        match members.as_array() {
+            Some(list) if list.len() <= MAX_MEMBERS && list.iter().all(is_id) => Ok(()),
+            _ => Err(invalid("The 'members' of a group must be a list of at most 10000 object ids.")),
+        }
+    }
+}
+
+fn own_object_id(draft: &Draft<'_>) -> Result<(), ArmError> {
+    if draft.id.parent() != Some(ResourceId::root()) {
+        return Err(invalid("Directory objects belong to the tenant, not to a subscription."));
+    }
+    let id = draft.id.name().parse::<PrincipalId>();
+    let id = id.map_err(|_| invalid("The name of a directory object must be its object id, a GUID."))?;
+    let taken = draft.existing.is_none() && (draft.estate.is_principal_taken(id) || is_first_party(id));
+    if taken {
+        Err(ArmError::new(Condition::Conflict, format!("The object id '{id}' is already in use.")))
+    } else {
+        Ok(())
+    }
+}
+
+fn invalid(message: &str) -> ArmError {
+    ArmError::new(Condition::InvalidContent, message)
+}

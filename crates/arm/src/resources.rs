@@ -1,0 +1,368 @@
+//! GET, HEAD, PUT, PATCH and DELETE of one resource, whatever its type.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, Method, StatusCode, header};
+use postern_estate::{ApiVersion, Document, Estate, Resource, Rights, identity, merge, types};
+use postern_identity::SecretOwner;
+use postern_model::{PrincipalId, ResourceId, ResourceUid};
+use postern_store::{Change, Expected};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::ArmState;
+use crate::call::{Call, Caller};
+use crate::error::{ArmError, Condition};
+use crate::path::canonical;
+use crate::providers;
+use crate::reply::Reply;
+
+const ASSIGN_IDENTITY: &str = "Microsoft.ManagedIdentity/userAssignedIdentities/assign/action";
+
+/// Types whose PUT answers 200 also for a new resource: their clients insist.
+///
+/// Source: Azure CLI 2.91, observed (read 2026-11).
+const PUT_ALWAYS_OK: [&str; 2] =
+    ["Microsoft.ContainerRegistry/registries/tasks", "Microsoft.Insights/diagnosticSettings"];
+
+/// Types whose DELETE must not answer 200.
+const DELETE_NO_CONTENT: [&str; 3] = [
+    "Microsoft.ContainerRegistry/registries/agentPools",
+    "Microsoft.ContainerRegistry/registries/cacheRules",
+    "Microsoft.ContainerRegistry/registries/credentialSets",
+];
+
+pub(crate) fn get(call: &Call, id: &ResourceId) -> Result<Reply, ArmError> {
+    let resource_type = type_of(id)?;
+    call.authorize(&format!("{resource_type}/read"), id)?;
+    if let Some(made_up) = providers::made_up(call, id) {
+        return Ok(Reply::ok(Value::Object(made_up)));
+    }
+    call.state.directory.with_estate(|estate| {
+        let resource = estate.get(id).ok_or_else(|| not_found(estate, id))?;
+        Ok(shown(estate, resource, call.version, StatusCode::OK))
+    })
+}
+
+pub(crate) fn head(call: &Call, id: &ResourceId) -> Result<Reply, ArmError> {
+    call.authorize(&format!("{}/read", type_of(id)?), id)?;
+    let exists = call.state.directory.resource(id).is_some();
+    Ok(Reply::empty(if exists { StatusCode::NO_CONTENT } else { StatusCode::NOT_FOUND }))
+}
+
+fn shown(estate: &Estate, resource: &Resource, version: ApiVersion, status: StatusCode) -> Reply {
+    let document = providers::of(&resource.resource_type()).project(estate, resource, version);
+    Reply::new(status, Value::Object(document)).with_etag(&resource.etag)
+}
+
+/// What a provider completes and checks before it is stored.
+pub(crate) struct Draft<'a> {
+    pub(crate) estate: &'a Estate,
+    pub(crate) state: &'a ArmState,
+    pub(crate) caller: &'a Caller,
+    pub(crate) rights: &'a Rights,
+    pub(crate) id: ResourceId,
+    pub(crate) existing: Option<&'a Arc<Resource>>,
+    pub(crate) is_patch: bool,
+    pub(crate) document: Document,
+    /// What must change together with it.
+    pub(crate) also: Vec<Change>,
+}
+
+impl Draft<'_> {
+    /// The document's `properties`, made if they are missing.
+    pub(crate) fn properties(&mut self) -> Result<&mut Document, ArmError> {
+        let entry = self.document.entry("properties").or_insert_with(|| Value::Object(Document::new()));
+        if entry.is_null() {
+            *entry = Value::Object(Document::new());
+        }
+        entry
+            .as_object_mut()
+            .ok_or_else(|| ArmError::new(Condition::InvalidContent, "The property 'properties' must be an object."))
+    }
+
+    /// A text below `properties`.
+    pub(crate) fn text(&self, path: &[&str]) -> Option<&str> {
+        let mut value = self.document.get("properties")?;
+        for key in path {
+            value = value.get(key)?;
+        }
+        value.as_str()
+    }
+
+    /// Refuses unless the caller may do the action on the scope.
+    pub(crate) fn authorize(&self, action: &str, scope: &ResourceId) -> Result<(), ArmError> {
+        if self.rights.may(action, scope) { Ok(()) } else { Err(self.caller.forbidden(action, scope)) }
+    }
+
+    /// The object id of a new identity: the one that the document came with, if nobody has it and the caller may give out every
+    /// right that it already has; else a new one. A file that was exported can so be applied with its role assignments.
+    pub(crate) fn new_principal(&self, given: Option<&str>) -> PrincipalId {
+        let given = given.and_then(|text| text.parse::<PrincipalId>().ok());
+        let fresh = || PrincipalId(self.state.random.uuid());
+        let Some(given) = given.filter(|given| !self.estate.is_principal_taken(*given) && !is_first_party(*given))
+        else {
+            return fresh();
+        };
+        let write = format!("{}/write", types::ROLE_ASSIGNMENTS);
+        let subscription =
+            self.id.subscription().and_then(|id| format!("/subscriptions/{id}").parse::<ResourceId>().ok());
+        let may = |scope: &ResourceId| self.rights.may(&write, scope);
+        let may_all = self.estate.assignments_of(given).all(|assignment| may(&assignment.scope));
+        let may_groups = self
+            .estate
+            .groups_of(given)
+            .into_iter()
+            .all(|group| self.estate.assignments_of(group).all(|assignment| may(&assignment.scope)));
+        if subscription.as_ref().is_some_and(may) && may_all && may_groups { given } else { fresh() }
+    }
+}
+
+/// Whether the object id is that of a service of this server itself.
+pub(crate) fn is_first_party(id: PrincipalId) -> bool {
+    postern_identity::FirstPartyService::ALL.into_iter().any(|service| service.principal() == Some(id))
+}
+
+/// Everything a plan needs besides the estate.
+struct PutPlan {
+    state: Arc<ArmState>,
+    caller: Caller,
+    id: ResourceId,
+    is_patch: bool,
+    version: ApiVersion,
+    headers: HeaderMap,
+    body: Document,
+}
+
+pub(crate) async fn put(call: Call, id: ResourceId) -> Result<Reply, ArmError> {
+    let resource_type = type_of(&id)?;
+    let body = call.body()?.clone();
+    let plan = PutPlan {
+        state: Arc::clone(&call.state),
+        caller: call.caller.clone(),
+        id,
+        is_patch: call.method == Method::PATCH,
+        version: call.version,
+        headers: call.headers.clone(),
+        body,
+    };
+    let outcome = call.state.directory.change(move |estate| plan.changes(estate)).await?;
+    let (resource, created) = outcome.put.first().ok_or_else(ArmError::internal)?;
+    crate::credentials::follow(&call.state, resource).await;
+    let created = *created && !PUT_ALWAYS_OK.iter().any(|name| name.eq_ignore_ascii_case(&resource_type));
+    let status = if created { StatusCode::CREATED } else { StatusCode::OK };
+    Ok(call.state.directory.with_estate(|estate| shown(estate, resource, call.version, status)))
+}
+
+impl PutPlan {
+    fn changes(self, estate: &Estate) -> Result<Vec<Change>, ArmError> {
+        let id = canonical(estate, &self.id);
+        let resource_type = type_of(&id)?;
+        let rights = estate.rights(&self.caller.ids);
+        let action = format!("{resource_type}/write");
+        if !rights.may(&action, &id) {
+            return Err(self.caller.forbidden(&action, &id));
+        }
+        let existing = estate.get(&id);
+        if existing.is_none() {
+            if self.is_patch {
+                return Err(not_found(estate, &id));
+            }
+            place_exists(estate, &id)?;
+        }
+        let expected = precondition(&self.headers, existing)?;
+        let stored = existing.map(|resource| &resource.document);
+        let document = match (self.is_patch, stored) {
+            (true, Some(stored)) => merge::patch(&resource_type, stored, &self.body, self.version),
+            _ => merge::put(&resource_type, stored, &self.body, self.version),
+        };
+        let mut draft = Draft {
+            estate,
+            state: &self.state,
+            caller: &self.caller,
+            rights: &rights,
+            id,
+            existing,
+            is_patch: self.is_patch,
+            document,
+            also: Vec::new(),
+        };
+        settle_identity(&mut draft, &self.body, &action)?;
+        providers::of(&resource_type).complete(&mut draft)?;
+        let Draft { id, mut document, also, .. } = draft;
+        document.insert("id".into(), id.as_str().into());
+        document.insert("name".into(), id.name().into());
+        document.insert("type".into(), type_of(&id)?.into());
+        let mut changes = vec![Change::Put { id, document, expected }];
+        changes.extend(also);
+        Ok(changes)
+    }
+}
+
+/// Fills in the `identity` block; whoever attaches a user-assigned identity must be allowed to.
+fn settle_identity(draft: &mut Draft<'_>, body: &Document, action: &str) -> Result<(), ArmError> {
+    let before = draft.existing.map(|resource| &resource.document);
+    let known = before.and_then(identity::system_principal);
+    let given = body.get("identity").and_then(|block| block.get("principalId")).and_then(Value::as_str);
+    let system = known.unwrap_or_else(|| draft.new_principal(given));
+    let estate = draft.estate;
+    let mut document = std::mem::take(&mut draft.document);
+    let settled =
+        identity::settle(&mut document, draft.state.identity.tenant(), || system, |id| estate.user_identity(id));
+    draft.document = document;
+    settled?;
+    let attached = before.map(identity::user_identities).unwrap_or_default();
+    for id in identity::user_identities(&draft.document) {
+        if !attached.contains(&id) && !draft.rights.may(ASSIGN_IDENTITY, &id) {
+            return Err(draft.caller.forbidden_linked(action, &draft.id, ASSIGN_IDENTITY, &id));
+        }
+    }
+    Ok(())
+}
+
+/// `If-Match` and `If-None-Match`.
+fn precondition(headers: &HeaderMap, existing: Option<&Arc<Resource>>) -> Result<Expected, ArmError> {
+    let header = |name| headers.get(name).map(|value: &http::HeaderValue| value.to_str().unwrap_or_default().trim());
+    let failed =
+        || ArmError::new(Condition::PreconditionFailed, "The condition set on the resource's etag is not satisfied.");
+    if let Some(wanted) = header(header::IF_MATCH) {
+        let existing = existing.ok_or_else(failed)?;
+        if wanted != "*" && wanted.trim_matches('"') != existing.etag {
+            return Err(failed());
+        }
+    }
+    if header(header::IF_NONE_MATCH) == Some("*") && existing.is_some() {
+        return Err(failed());
+    }
+    // The plan runs alone: what it saw is what is there.
+    Ok(existing.map_or(Expected::Absent, |existing| Expected::Etag(existing.etag.clone())))
+}
+
+/// Refuses to create a resource where nothing is.
+fn place_exists(estate: &Estate, id: &ResourceId) -> Result<(), ArmError> {
+    if id.is_type(types::SUBSCRIPTIONS) {
+        return Ok(());
+    }
+    let subscription = id.subscription().and_then(|name| format!("/subscriptions/{name}").parse::<ResourceId>().ok());
+    if let Some(subscription) = subscription.filter(|subscription| estate.get(subscription).is_none()) {
+        return Err(not_found(estate, &subscription));
+    }
+    let Some(parent) = id.parent() else { return Ok(()) };
+    let is_there = parent.key() == "/" || estate.get(&parent).is_some();
+    if is_there {
+        return Ok(());
+    }
+    // `/providers/Microsoft.Management/managementGroups/x` and its like are scopes without a document.
+    if parent.subscription().is_none() {
+        return Err(ArmError::new(Condition::ParentNotFound, format!("The scope '{parent}' was not found.")));
+    }
+    if parent.is_type(types::RESOURCE_GROUPS) {
+        return Err(not_found(estate, &parent));
+    }
+    Err(ArmError::new(
+        Condition::ParentNotFound,
+        format!(
+            "Can not perform requested operation on nested resource. Parent resource '{}' not found.",
+            parent.name()
+        ),
+    ))
+}
+
+/// What the emulated service says of a resource that is not there.
+pub(crate) fn not_found(estate: &Estate, id: &ResourceId) -> ArmError {
+    let name = id.name();
+    let group = id.resource_group().unwrap_or_default();
+    if id.is_type(types::SUBSCRIPTIONS) {
+        return ArmError::new(
+            Condition::SubscriptionNotFound,
+            format!("The subscription '{name}' could not be found."),
+        );
+    }
+    let subscription = id.subscription().and_then(|name| format!("/subscriptions/{name}").parse::<ResourceId>().ok());
+    if let Some(subscription) = subscription.filter(|subscription| estate.get(subscription).is_none()) {
+        return ArmError::new(
+            Condition::SubscriptionNotFound,
+            format!("The subscription '{}' could not be found.", subscription.name()),
+        );
+    }
+    if id.is_type(types::RESOURCE_GROUPS) {
+        return ArmError::new(Condition::GroupNotFound, format!("Resource group '{name}' could not be found."));
+    }
+    if id.is_type(types::ROLE_ASSIGNMENTS) {
+        return ArmError::new(Condition::RoleAssignmentNotFound, format!("The role assignment '{name}' is not found."));
+    }
+    if id.is_type(types::ROLE_DEFINITIONS) {
+        return ArmError::new(
+            Condition::RoleDefinitionNotFound,
+            format!("The specified role definition with ID '{name}' does not exist."),
+        );
+    }
+    let resource_type = id.resource_type().unwrap_or_default();
+    ArmError::new(
+        Condition::ResourceNotFound,
+        format!(
+            "The Resource '{resource_type}/{name}' under resource group '{group}' was not found. For more details please go to \
+             https://aka.ms/ARMResourceNotFoundFix"
+        ),
+    )
+}
+
+pub(crate) fn type_of(id: &ResourceId) -> Result<String, ArmError> {
+    id.resource_type()
+        .ok_or_else(|| ArmError::new(Condition::NoSuchOperation, format!("'{id}' is not the id of a resource.")))
+}
+
+pub(crate) async fn delete(call: Call, id: ResourceId) -> Result<Reply, ArmError> {
+    let resource_type = type_of(&id)?;
+    let (caller, headers, target) = (call.caller.clone(), call.headers.clone(), id.clone());
+    let outcome = call
+        .state
+        .directory
+        .change(move |estate| {
+            let action = format!("{}/delete", type_of(&target)?);
+            if !estate.may(&caller.ids, &action, &target) {
+                return Err(caller.forbidden(&action, &target));
+            }
+            let Some(existing) = estate.get(&target) else { return Ok(Vec::new()) };
+            let expected = precondition(&headers, Some(existing))?;
+            let mut removed = vec![target.clone()];
+            removed.extend(estate.descendants(&target));
+            let mut changes = vec![Change::Remove { id: target.clone(), expected }];
+            for id in &removed {
+                if let Some(resource) = estate.get(id) {
+                    changes.extend(providers::of(&resource.resource_type()).removed(estate, resource, &removed)?);
+                }
+            }
+            Ok(changes)
+        })
+        .await?;
+    let Some(resource) = outcome.removed.first() else { return Ok(Reply::empty(StatusCode::NO_CONTENT)) };
+    for resource in &outcome.removed {
+        forget(&call.state, resource).await;
+    }
+    if resource_type.eq_ignore_ascii_case(types::ROLE_ASSIGNMENTS) {
+        return Ok(call.state.directory.with_estate(|estate| shown(estate, resource, call.version, StatusCode::OK)));
+    }
+    let no_content = DELETE_NO_CONTENT.iter().any(|name| name.eq_ignore_ascii_case(&resource_type));
+    Ok(Reply::empty(if no_content { StatusCode::NO_CONTENT } else { StatusCode::OK }))
+}
+
+/// What the store keeps for a resource goes with it. Nothing can reach it any more, so a failure is for the log only.
+async fn forget(state: &ArmState, resource: &Resource) {
+    let credentials = state.store.credentials();
+    let uid: ResourceUid = resource.uid;
+    let result = if resource.id.is_type(types::REGISTRIES) {
+        let content = state.store.remove_registry(uid.into()).await;
+        credentials.remove_owner(&SecretOwner::Admin(uid.into()).to_string()).await.and(content)
+    } else if resource.id.is_type(types::TOKENS) {
+        credentials.remove_owner(&SecretOwner::RepositoryToken(uid).to_string()).await.map(drop)
+    } else if let (true, Ok(id)) = (resource.id.is_type(types::SERVICE_PRINCIPALS), Uuid::try_parse(resource.id.name()))
+    {
+        credentials.remove_owner(&SecretOwner::Principal(PrincipalId(id)).to_string()).await.map(drop)
+    } else {
+        return;
+    };
+    if let Err(error) = result {
+        tracing::error!(resource.id = %resource.id, error = %error, "what a deleted resource left behind could not be removed");
+    }
+}

@@ -1,0 +1,284 @@
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use postern_access::Layer;
+use postern_model::{Clock, CorrelationId, RegistryUid};
+use postern_store::{Journal, JournalEntry, StoreError};
+use serde_json::json;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::{Record, render};
+
+/// Records that wait to be written, at most. A record holds references, not copies.
+const QUEUE_RECORDS: usize = 8192;
+/// Records written in one transaction.
+const BATCH_RECORDS: usize = 512;
+/// Sources that denials are counted for under pressure; beyond, they share one count.
+const MAX_AGGREGATES: usize = 4096;
+const RETRY_AFTER: Duration = Duration::from_millis(200);
+
+/// How long and how much to keep.
+#[derive(Clone, Copy, Debug)]
+pub struct AuditOptions {
+    /// Records older than this many days are dropped.
+    pub keep_days: u32,
+    /// The oldest records beyond this number are dropped.
+    pub max_records: u64,
+}
+
+impl Default for AuditOptions {
+    fn default() -> Self {
+        Self { keep_days: 30, max_records: 5_000_000 }
+    }
+}
+
+/// Where requests leave their records. Cheap to clone.
+#[derive(Clone)]
+pub struct Audit {
+    queue: mpsc::Sender<Message>,
+    pressure: Arc<Mutex<HashMap<Aggregate, u64>>>,
+    journal: Journal,
+}
+
+/// The task that writes. Ends once every [`Audit`] is gone and all records are written.
+pub struct AuditWriter(JoinHandle<()>);
+
+enum Message {
+    Record(Box<Record>),
+    Flush(oneshot::Sender<()>),
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Aggregate {
+    Source { registry: RegistryUid, address: IpAddr, layer: Layer },
+    Overflow,
+}
+
+impl Audit {
+    /// Starts the writer on this journal.
+    pub fn start(journal: Journal, options: AuditOptions, clock: Arc<dyn Clock>) -> (Self, AuditWriter) {
+        let (queue, records) = mpsc::channel(QUEUE_RECORDS);
+        let pressure = Arc::new(Mutex::default());
+        let writer = Writer { journal: journal.clone(), pressure: Arc::clone(&pressure), options, clock };
+        (Self { queue, pressure, journal }, AuditWriter(tokio::spawn(writer.run(records))))
+    }
+
+    /// Leaves a record. An allow waits for room in the queue; a denial that finds none is counted instead.
+    pub async fn record(&self, record: Record) {
+        let layer = record.decision.deciding_layer();
+        let verdict = if record.decision.is_allowed() { "allow" } else { "deny" };
+        metrics::counter!("postern_decisions_total", "verdict" => verdict, "layer" => layer.as_str()).increment(1);
+        let denied = record.decision.permit().err();
+        match (self.queue.try_send(Message::Record(Box::new(record))), denied) {
+            (Err(mpsc::error::TrySendError::Full(Message::Record(record))), Some(layer)) => self.count(&record, layer),
+            (Err(mpsc::error::TrySendError::Full(message)), None) => {
+                let _ = self.queue.send(message).await;
+            }
+            (Ok(()) | Err(_), _) => {}
+        }
+    }
+
+    fn count(&self, record: &Record, layer: Layer) {
+        metrics::counter!("postern_audit_aggregated_total").increment(1);
+        let source = Aggregate::Source { registry: record.rules.uid, address: record.origin.address, layer };
+        let mut pressure = self.pressure.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = if pressure.len() < MAX_AGGREGATES || pressure.contains_key(&source) {
+            source
+        } else {
+            Aggregate::Overflow
+        };
+        *pressure.entry(key).or_default() += 1;
+    }
+
+    /// Returns once everything recorded so far is in the journal.
+    pub async fn flush(&self) {
+        let (done, written) = oneshot::channel();
+        if self.queue.send(Message::Flush(done)).await.is_ok() {
+            let _ = written.await;
+        }
+    }
+
+    /// The record with this id as JSON text, whether it was written already or waits.
+    pub async fn find(&self, id: CorrelationId) -> Result<Option<String>, StoreError> {
+        if let Some(found) = self.journal.find(id).await? {
+            return Ok(Some(found));
+        }
+        self.flush().await;
+        self.journal.find(id).await
+    }
+
+    /// The newest records of a registry, newest first.
+    pub async fn newest(&self, registry: RegistryUid, limit: u32) -> Result<Vec<String>, StoreError> {
+        self.flush().await;
+        self.journal.newest(&registry.to_string(), limit).await
+    }
+}
+
+impl AuditWriter {
+    /// Waits until everything is written. Drop every [`Audit`] first.
+    pub async fn finished(self) {
+        let _ = self.0.await;
+    }
+}
+
+struct Writer {
+    journal: Journal,
+    pressure: Arc<Mutex<HashMap<Aggregate, u64>>>,
+    options: AuditOptions,
+    clock: Arc<dyn Clock>,
+}
+
+impl Writer {
+    async fn run(self, mut records: mpsc::Receiver<Message>) {
+        let mut batch = Vec::with_capacity(BATCH_RECORDS);
+        let mut written: u64 = 0;
+        while records.recv_many(&mut batch, BATCH_RECORDS).await > 0 {
+            let mut flushes = Vec::new();
+            let mut entries: Vec<JournalEntry> = self.aggregates();
+            for message in batch.drain(..) {
+                match message {
+                    Message::Record(record) => entries.push(entry(&record)),
+                    Message::Flush(done) => flushes.push(done),
+                }
+            }
+            self.write(&entries).await;
+            for done in flushes {
+                let _ = done.send(());
+            }
+            // Pruning once in a while is enough, and keeps writing cheap.
+            let before = written;
+            written += entries.len() as u64;
+            if before / PRUNE_EVERY_RECORDS != written / PRUNE_EVERY_RECORDS {
+                self.prune().await;
+            }
+        }
+        self.write(&self.aggregates()).await;
+        self.journal.close().await;
+    }
+
+    /// Records must not be lost to a passing fault (a full disk, say): keeps trying, and the queue fills up behind it.
+    async fn write(&self, entries: &[JournalEntry]) {
+        if entries.is_empty() {
+            return;
+        }
+        while let Err(error) = self.journal.append(entries).await {
+            metrics::counter!("postern_audit_write_failures_total").increment(1);
+            tracing::error!(error = %error, records = entries.len(), "audit records cannot be written, trying again");
+            tokio::time::sleep(RETRY_AFTER).await;
+        }
+    }
+
+    fn aggregates(&self) -> Vec<JournalEntry> {
+        let counts = std::mem::take(&mut *self.pressure.lock().unwrap_or_else(PoisonError::into_inner));
+        let time = self.clock.now();
+        counts
+            .into_iter()
+            .map(|(aggregate, count)| {
+                let (scope, source) = match aggregate {
+                    Aggregate::Source { registry, address, layer } => {
+                        (registry.to_string(), json!({"address": address.to_string(), "decidedBy": layer.as_str()}))
+                    }
+                    Aggregate::Overflow => (String::new(), json!({"address": "many"})),
+                };
+                let record =
+                    json!({"time": time.to_string(), "verdict": "deny", "aggregated": count, "source": source});
+                JournalEntry { id: CorrelationId(uuid::Uuid::nil()), time, scope, record: record.to_string() }
+            })
+            .collect()
+    }
+
+    async fn prune(&self) {
+        let before = self.clock.now().plus_seconds(-86_400 * i64::from(self.options.keep_days));
+        if let Err(error) = self.journal.prune(before, self.options.max_records).await {
+            tracing::warn!(error = %error, "old audit records cannot be dropped");
+        }
+    }
+}
+
+const PRUNE_EVERY_RECORDS: u64 = 100_000;
+
+fn entry(record: &Record) -> JournalEntry {
+    JournalEntry {
+        id: record.id,
+        time: record.time,
+        scope: record.rules.uid.to_string(),
+        record: render(record).to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use postern_access::{Credential, Inputs, Operation, OperationKind, evaluate, example};
+    use postern_model::Timestamp;
+    use uuid::Uuid;
+
+    use super::*;
+
+    struct Noon;
+
+    impl Clock for Noon {
+        fn now(&self) -> Timestamp {
+            Timestamp::from_unix_seconds(1_795_348_800)
+        }
+    }
+
+    fn denied(number: u128) -> Record {
+        let (origin, rules) = example();
+        let (credential, operation) = (Credential::None, Operation::registry(OperationKind::Ping));
+        let inputs =
+            Inputs { origin: &origin, rules: &rules, credential: &credential, operation: &operation, content: None };
+        let decision = evaluate(&inputs);
+        Record {
+            id: CorrelationId(Uuid::from_u128(number)),
+            time: Noon.now(),
+            rules: Arc::new(rules),
+            origin,
+            credential,
+            operation,
+            content: None,
+            decision,
+            status: 403,
+            user_agent: Some("evil\u{7}agent".into()),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_record_tells_layers_and_fixes_and_is_found_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open(&folder.path().join("audit.db")).await.unwrap();
+        let (audit, writer) = Audit::start(journal, AuditOptions::default(), Arc::new(Noon));
+        audit.record(denied(7)).await;
+        let found = audit.find(denied(7).id).await.unwrap().unwrap();
+        let value: serde_json::Value = serde_json::from_str(&found).unwrap();
+        assert_eq!(value["verdict"], "deny");
+        assert_eq!(value["decidedBy"], "network");
+        assert_eq!(
+            value["layers"][0]["findings"],
+            json!(["public network access is disabled", "no IP rule holds the client's address"])
+        );
+        assert_eq!(value["fixes"], json!([["enable public network access", "add an IP rule for 198.51.100.7"]]));
+        assert!(!found.contains('\u{7}'), "control characters are escaped");
+        drop(audit);
+        writer.finished().await;
+    }
+
+    #[tokio::test]
+    async fn denials_beyond_the_queue_are_counted_per_source() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open(&folder.path().join("audit.db")).await.unwrap();
+        let (audit, writer) = Audit::start(journal.clone(), AuditOptions::default(), Arc::new(Noon));
+        // The writer's task does not run until this one yields, so the queue fills up.
+        for number in 0..QUEUE_RECORDS as u128 + 10 {
+            audit.record(denied(number)).await;
+        }
+        let all = audit.newest(denied(0).rules.uid, 100_000).await.unwrap();
+        assert_eq!(all.len(), QUEUE_RECORDS + 1);
+        let counted = all.iter().find(|record| record.contains("aggregated")).unwrap();
+        assert!(counted.contains("\"aggregated\":10"), "{counted}");
+        drop(audit);
+        writer.finished().await;
+    }
+}

@@ -1,0 +1,96 @@
+use std::fmt;
+
+use postern_model::{ResourceId, ResourceUid, Timestamp};
+use serde_json::{Map, Value};
+
+/// A resource's whole envelope: `id`, `name`, `type`, `location`, `tags`, `sku`, `identity`, `properties` and whatever else came.
+pub type Document = Map<String, Value>;
+
+/// One resource of the estate.
+#[derive(Clone)]
+pub struct Resource {
+    /// Its id, which another resource may have after this one was deleted.
+    pub id: ResourceId,
+    /// Its immutable id.
+    pub uid: ResourceUid,
+    /// The generation of the configuration in which it got this content.
+    pub generation: u64,
+    /// Changes with every change of the content.
+    pub etag: String,
+    /// When it came to be.
+    pub created: Timestamp,
+    /// When it last changed.
+    pub updated: Timestamp,
+    /// The content, lossless.
+    pub document: Document,
+}
+
+impl Resource {
+    /// `namespace/type` from the id.
+    pub fn resource_type(&self) -> String {
+        self.id.resource_type().unwrap_or_default()
+    }
+
+    /// The `properties`, if there are any.
+    pub fn properties(&self) -> Option<&Document> {
+        self.document.get("properties").and_then(Value::as_object)
+    }
+
+    /// A value below `properties`.
+    pub fn property(&self, path: &[&str]) -> Option<&Value> {
+        value_at(self.properties()?, path)
+    }
+
+    /// A text below `properties`.
+    pub fn text(&self, path: &[&str]) -> Option<&str> {
+        self.property(path).and_then(Value::as_str)
+    }
+}
+
+/// Documents hold what users put there, secrets included.
+impl fmt::Debug for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resource")
+            .field("id", &self.id)
+            .field("uid", &self.uid)
+            .field("generation", &self.generation)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A value below an object; `null` counts as absent.
+pub(crate) fn value_at<'a>(document: &'a Document, path: &[&str]) -> Option<&'a Value> {
+    let (first, rest) = path.split_first()?;
+    let value = document.get(*first).filter(|value| !value.is_null())?;
+    if rest.is_empty() { Some(value) } else { value_at(value.as_object()?, rest) }
+}
+
+/// Puts a value below an object, making the objects on the way.
+pub(crate) fn set_at(document: &mut Document, path: &[&str], value: Value) {
+    let Some((first, rest)) = path.split_first() else { return };
+    if rest.is_empty() {
+        document.insert((*first).to_owned(), value);
+        return;
+    }
+    let entry = document.entry(*first).or_insert_with(|| Value::Object(Map::new()));
+    if !entry.is_object() {
+        *entry = Value::Object(Map::new());
+    }
+    if let Some(inner) = entry.as_object_mut() {
+        set_at(inner, rest, value);
+    }
+}
+
+/// Takes a value below an object away, and the objects on the way that it leaves empty.
+pub(crate) fn remove_at(document: &mut Document, path: &[&str]) -> Option<Value> {
+    let (first, rest) = path.split_first()?;
+    if rest.is_empty() {
+        return document.remove(*first);
+    }
+    let inner = document.get_mut(*first)?.as_object_mut()?;
+    let removed = remove_at(inner, rest);
+    if inner.is_empty() {
+        document.remove(*first);
+    }
+    removed
+}

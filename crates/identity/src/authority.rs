@@ -1,0 +1,337 @@
+//! The authority: discovery, keys and the token endpoint, as command lines and SDKs expect them.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::routing::{get, post};
+use axum::{Extension, Router};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST, RETRY_AFTER};
+use http::uri::Authority;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Uri};
+use postern_access::{InvalidCredential, TokenBinding};
+use postern_model::{Secret, Timestamp};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::identity::Known;
+use crate::issue::{Form, MAX_FORM_BYTES};
+use crate::managed;
+use crate::peer::Peer;
+use crate::token::{AuthorityClaims, PRINCIPAL_TOKEN_SECONDS};
+use crate::{Identity, IdentityError};
+
+/// Longest audience that a token may be asked for.
+pub(crate) const MAX_AUDIENCE_BYTES: usize = 256;
+/// Source: OpenID Connect discovery of the Microsoft identity platform: the names that mean "whichever tenant" (read 2026-11).
+const ANY_TENANT: [&str; 2] = ["organizations", "common"];
+
+/// The routes of the authority's host name. Requests carry a [`Peer`] as an extension.
+pub fn authority_router(identity: Arc<Identity>) -> Router {
+    Router::new()
+        .route("/{tenant}/v2.0/.well-known/openid-configuration", get(discovery))
+        .route("/{tenant}/.well-known/openid-configuration", get(discovery))
+        .route("/{tenant}/discovery/v2.0/keys", get(keys))
+        .route("/{tenant}/oauth2/v2.0/token", post(token))
+        .route(managed::TOKEN_PATH, post(managed::token))
+        .layer(DefaultBodyLimit::max(MAX_FORM_BYTES))
+        .with_state(identity)
+}
+
+/// What the token endpoint says no with.
+///
+/// Source: Microsoft identity platform, authentication and authorization error codes (read 2026-11).
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum AuthorityError {
+    UnknownTenant(String),
+    UnknownApplication(String),
+    WrongSecret(Uuid),
+    Disabled(Uuid),
+    MissingField(&'static str),
+    UnsupportedGrant,
+    BadScope(String),
+    BadForm,
+    Throttled { retry_after_seconds: i64 },
+    Internal,
+}
+
+impl AuthorityError {
+    fn response(&self, identity: &Identity) -> Response<Body> {
+        let (status, error, code, text) = match self {
+            Self::UnknownTenant(tenant) => (
+                StatusCode::BAD_REQUEST,
+                "invalid_request",
+                90002,
+                format!("Tenant '{tenant}' not found. Check to make sure you have the correct tenant ID."),
+            ),
+            Self::UnknownApplication(client) => (
+                StatusCode::BAD_REQUEST,
+                "unauthorized_client",
+                700_016,
+                format!("Application with identifier '{client}' was not found in the directory '{}'.", identity.tenant()),
+            ),
+            Self::WrongSecret(client) => (
+                StatusCode::UNAUTHORIZED,
+                "invalid_client",
+                7_000_215,
+                format!("Invalid client secret provided for application '{client}'."),
+            ),
+            Self::Disabled(client) => (
+                StatusCode::BAD_REQUEST,
+                "unauthorized_client",
+                7_000_112,
+                format!("Application '{client}' is disabled."),
+            ),
+            Self::MissingField(field) => (
+                StatusCode::BAD_REQUEST,
+                "invalid_request",
+                900_144,
+                format!("The request body must contain the following parameter: '{field}'."),
+            ),
+            Self::UnsupportedGrant => (
+                StatusCode::BAD_REQUEST,
+                "unsupported_grant_type",
+                70003,
+                "The app requested an unsupported grant type. This authority supports 'client_credentials' with a secret."
+                    .to_owned(),
+            ),
+            Self::BadScope(scope) => (
+                StatusCode::BAD_REQUEST,
+                "invalid_scope",
+                70011,
+                format!("The provided value for the input parameter 'scope' is not valid: '{scope}'."),
+            ),
+            Self::BadForm => {
+                (StatusCode::BAD_REQUEST, "invalid_request", 90014, "The request body cannot be read as a form.".to_owned())
+            }
+            Self::Throttled { .. } => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "temporarily_unavailable",
+                50196,
+                "Too many failed attempts. Wait before the next one.".to_owned(),
+            ),
+            Self::Internal => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "server_error", 90033, "A transient error has occurred.".to_owned())
+            }
+        };
+        let body = json!({
+            "error": error,
+            "error_description": format!("AADSTS{code}: {text}"),
+            "error_codes": [code],
+            "timestamp": identity.clock.now().to_string(),
+            "correlation_id": identity.random.uuid(),
+        });
+        let mut response = reply(status, &body);
+        if let Self::Throttled { retry_after_seconds } = self {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(*retry_after_seconds));
+        }
+        response
+    }
+}
+
+pub(crate) fn reply(status: StatusCode, body: &Value) -> Response<Body> {
+    let mut response = Response::new(Body::from(body.to_string()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// A text from outside, fit to be repeated in a message.
+fn shown(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(128).collect()
+}
+
+impl Identity {
+    fn check_tenant(&self, tenant: &str) -> Result<(), AuthorityError> {
+        let known = Uuid::try_parse(tenant).is_ok_and(|id| id == self.settings.tenant.0)
+            || ANY_TENANT.iter().any(|name| tenant.eq_ignore_ascii_case(name));
+        if known { Ok(()) } else { Err(AuthorityError::UnknownTenant(shown(tenant))) }
+    }
+
+    /// A token of the authority for this principal and audience.
+    pub(crate) fn authority_access_token(
+        &self,
+        known: &Known,
+        audience: &str,
+        managed: Option<(&str, TokenBinding)>,
+        lifetime_seconds: i64,
+        now: Timestamp,
+    ) -> Result<Secret, IdentityError> {
+        let id = known.principal.id.0;
+        self.authority_keys.sign(&AuthorityClaims {
+            aud: audience.to_owned(),
+            iss: self.issuer.clone(),
+            iat: now.unix_seconds(),
+            nbf: now.unix_seconds(),
+            exp: now.unix_seconds() + lifetime_seconds,
+            oid: id,
+            sub: id,
+            tid: self.settings.tenant.0,
+            appid: known.client_id,
+            idtyp: "app".into(),
+            ver: "1.0".into(),
+            uti: self.random.uuid(),
+            xms_mirid: managed.map(|(owner, _)| owner.to_owned()),
+            postern_workload: managed.map(|(_, binding)| binding.resource.0),
+        })
+    }
+
+    fn client_credentials(&self, form: &Form, address: IpAddr, now: Timestamp) -> Result<Value, AuthorityError> {
+        let client = form.get("client_id").ok_or(AuthorityError::MissingField("client_id"))?;
+        let secret = form.secret("client_secret").ok_or(AuthorityError::MissingField("client_secret"))?;
+        let scope = form.get("scope").ok_or(AuthorityError::MissingField("scope"))?;
+        let audience = audience_of(scope).ok_or_else(|| AuthorityError::BadScope(shown(scope)))?;
+        let unknown = || AuthorityError::UnknownApplication(shown(client));
+        let client_id = Uuid::try_parse(client).map_err(|_| unknown())?;
+        let key = (address, client_id);
+        self.throttle
+            .check(key, now)
+            .map_err(|retry_after_seconds| AuthorityError::Throttled { retry_after_seconds })?;
+        let known = self.client_secret(client_id, &secret, now).map_err(|why| {
+            self.throttle.failed(key, now);
+            match why {
+                InvalidCredential::UnknownCaller => unknown(),
+                InvalidCredential::Disabled => AuthorityError::Disabled(client_id),
+                _ => AuthorityError::WrongSecret(client_id),
+            }
+        })?;
+        let token = self
+            .authority_access_token(&known, audience, None, PRINCIPAL_TOKEN_SECONDS, now)
+            .map_err(|_| AuthorityError::Internal)?;
+        // Clients count from when they asked: one second less is never too late.
+        let expires_in = PRINCIPAL_TOKEN_SECONDS - 1;
+        Ok(json!({
+            "token_type": "Bearer",
+            "expires_in": expires_in,
+            "ext_expires_in": expires_in,
+            "access_token": token.expose(),
+        }))
+    }
+}
+
+/// The audience of a scope `X/.default`. A resource that ends with a slash is followed by two, and keeps its own.
+///
+/// Source: Microsoft identity platform, the `.default` scope, trailing slash (read 2026-11).
+fn audience_of(scope: &str) -> Option<&str> {
+    // OpenID scopes may stand beside it; exactly one resource is asked for.
+    let mut resources = scope
+        .split_ascii_whitespace()
+        .filter(|word| !matches!(*word, "openid" | "profile" | "offline_access" | "email"));
+    let audience = resources.next()?.strip_suffix("/.default")?;
+    (resources.next().is_none() && is_audience(audience)).then_some(audience)
+}
+
+/// Whether a text can be an audience: an absolute URI or an application id.
+pub(crate) fn is_audience(text: &str) -> bool {
+    let named = text.split_once("://").is_some_and(|(scheme, rest)| !scheme.is_empty() && !rest.is_empty());
+    text.len() <= MAX_AUDIENCE_BYTES
+        && text.bytes().all(|byte| byte.is_ascii_graphic())
+        && (named || Uuid::try_parse(text).is_ok())
+}
+
+/// The address that failures are counted by.
+fn address_of(peer: Option<&Extension<Peer>>) -> IpAddr {
+    peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.address)
+}
+
+async fn token(
+    State(identity): State<Arc<Identity>>,
+    Path(tenant): Path<String>,
+    peer: Option<Extension<Peer>>,
+    body: Bytes,
+) -> Response<Body> {
+    let now = identity.clock.now();
+    let outcome = identity.check_tenant(&tenant).and_then(|()| {
+        let form = Form::parse(&body).map_err(|_| AuthorityError::BadForm)?;
+        match form.get("grant_type") {
+            None => Err(AuthorityError::MissingField("grant_type")),
+            Some("client_credentials") => identity.client_credentials(&form, address_of(peer.as_ref()), now),
+            Some(_) => Err(AuthorityError::UnsupportedGrant),
+        }
+    });
+    match outcome {
+        Ok(body) => reply(StatusCode::OK, &body),
+        Err(error) => error.response(&identity),
+    }
+}
+
+async fn keys(State(identity): State<Arc<Identity>>, Path(tenant): Path<String>) -> Response<Body> {
+    match identity.check_tenant(&tenant) {
+        Ok(()) => reply(StatusCode::OK, &json!(identity.authority_keys.published())),
+        Err(error) => error.response(&identity),
+    }
+}
+
+async fn discovery(
+    State(identity): State<Arc<Identity>>,
+    Path(tenant): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response<Body> {
+    if let Err(error) = identity.check_tenant(&tenant) {
+        return error.response(&identity);
+    }
+    let base = base_url(&identity, &uri, &headers);
+    // Clients keep the first path segment of these as the tenant; the one asked for works again.
+    let tenant = tenant.to_ascii_lowercase();
+    reply(
+        StatusCode::OK,
+        &json!({
+            "issuer": format!("{base}/{}/v2.0", identity.tenant()),
+            "authorization_endpoint": format!("{base}/{tenant}/oauth2/v2.0/authorize"),
+            "token_endpoint": format!("{base}/{tenant}/oauth2/v2.0/token"),
+            "device_authorization_endpoint": format!("{base}/{tenant}/oauth2/v2.0/devicecode"),
+            "end_session_endpoint": format!("{base}/{tenant}/oauth2/v2.0/logout"),
+            "jwks_uri": format!("{base}/{tenant}/discovery/v2.0/keys"),
+            "token_endpoint_auth_methods_supported": ["client_secret_post"],
+            "response_modes_supported": ["query", "fragment", "form_post"],
+            "response_types_supported": ["code", "id_token", "code id_token"],
+            "scopes_supported": ["openid", "profile", "email", "offline_access"],
+            "subject_types_supported": ["pairwise"],
+            "id_token_signing_alg_values_supported": ["RS256"],
+            "claims_supported": ["sub", "iss", "aud", "exp", "iat", "nbf", "oid", "tid", "appid"],
+            "tenant_region_scope": null,
+            "cloud_instance_name": identity.settings.authority,
+        }),
+    )
+}
+
+/// Where this authority is reached: its name, with the port that the client used, whatever that was behind a proxy.
+fn base_url(identity: &Identity, uri: &Uri, headers: &HeaderMap) -> String {
+    // HTTP/2 has the host in the address, HTTP/1.1 in the header.
+    let in_header = || headers.get(HOST)?.to_str().ok()?.parse::<Authority>().ok();
+    let port = uri.authority().cloned().or_else(in_header).and_then(|host| host.port_u16());
+    let authority = &identity.settings.authority;
+    match port {
+        Some(port) if port != 443 => format!("https://{authority}:{port}"),
+        _ => format!("https://{authority}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn audiences() {
+        let cases = [
+            ("https://management.azure.com/.default", Some("https://management.azure.com")),
+            ("https://management.core.windows.net//.default", Some("https://management.core.windows.net/")),
+            ("https://graph.microsoft.com/.default openid profile", Some("https://graph.microsoft.com")),
+            ("04b07795-8ddb-461a-bbee-02f9e1bf7b46/.default", Some("04b07795-8ddb-461a-bbee-02f9e1bf7b46")),
+            ("https://management.azure.com", None),
+            ("https://a/.default https://b/.default", None),
+            ("management/.default", None),
+            ("://x/.default", None),
+            ("/.default", None),
+            ("", None),
+        ];
+        for (scope, expected) in cases {
+            assert_eq!(audience_of(scope), expected, "{scope}");
+        }
+        let long = format!("https://{}/.default", "a".repeat(MAX_AUDIENCE_BYTES));
+        assert_eq!(audience_of(&long), None);
+    }
+}

@@ -1,0 +1,231 @@
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::jwk::JwkSet;
+use moka::sync::Cache;
+use postern_access::Principal;
+use postern_model::{Clock, PrincipalId, Random, ResourceId, Secret, TenantId, Timestamp};
+use postern_store::{Credentials, Directory, Store};
+use uuid::Uuid;
+
+use crate::IdentityError;
+use crate::certificates::CertificateAuthority;
+use crate::keys::KeyRing;
+use crate::throttle::Throttle;
+use crate::tls::{ServerConfigs, Tls};
+use crate::token::{AuthorityClaims, MANAGED_IDENTITY_TOKEN_SECONDS, REFRESH_TOKEN_SECONDS, RegistryToken};
+use crate::verified::VerifiedTokens;
+use crate::workload::FirstPartyService;
+
+/// 30 random bytes are 40 characters.
+const SECRET_BYTES: usize = 30;
+const CACHED_TOKENS: u64 = 20_000;
+const CACHED_PRINCIPALS: u64 = 10_000;
+const REGISTRY_KEYS: &str = "keys/registry";
+const AUTHORITY_KEYS: &str = "keys/authority";
+const SERVER_AUTHORITY: &str = "certificates/server";
+const WORKLOAD_AUTHORITY: &str = "certificates/workload";
+
+/// What the identity services are made of.
+pub struct IdentityOptions {
+    /// Where keys and secrets are kept.
+    pub store: Store,
+    /// The live resources.
+    pub directory: Directory,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Where secrets and ids come from.
+    pub random: Arc<dyn Random>,
+    /// The rest.
+    pub settings: IdentitySettings,
+}
+
+/// Names and files.
+#[derive(Clone, Debug)]
+pub struct IdentitySettings {
+    /// The tenant that everybody belongs to.
+    pub tenant: TenantId,
+    /// Host name of the authority, without port: `login.azurecr.io.localhost`.
+    pub authority: String,
+    /// Audiences that mean this server's resource manager, beside the well-known ones: its own endpoint.
+    pub arm_audiences: Vec<String>,
+    /// Names and addresses that the server's own certificate is for. Wildcards are written `*.suffix`.
+    pub certificate_names: Vec<String>,
+    /// The operator's own certificate, shown under the names that it is for.
+    pub certificate_files: Option<CertificateFiles>,
+}
+
+/// An operator's own server certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// PEM: the certificate, then intermediates.
+    pub certificate: PathBuf,
+    /// PEM: the private key.
+    pub key: PathBuf,
+}
+
+/// The identity services: who somebody is, and what they can prove it with.
+pub struct Identity {
+    pub(crate) store: Store,
+    pub(crate) credentials: Credentials,
+    pub(crate) directory: Directory,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) random: Arc<dyn Random>,
+    pub(crate) settings: IdentitySettings,
+    pub(crate) issuer: String,
+    pub(crate) registry_keys: Arc<KeyRing>,
+    pub(crate) authority_keys: Arc<KeyRing>,
+    pub(crate) server_authority: CertificateAuthority,
+    pub(crate) workload_authority: CertificateAuthority,
+    pub(crate) tls: Tls,
+    pub(crate) registry_tokens: VerifiedTokens<RegistryToken>,
+    pub(crate) authority_tokens: VerifiedTokens<AuthorityClaims>,
+    /// Principals with the generation of the configuration they were read from.
+    pub(crate) principals: Cache<PrincipalId, (u64, Arc<Known>)>,
+    pub(crate) throttle: Throttle,
+}
+
+/// A directory object as it is now.
+pub(crate) struct Known {
+    pub(crate) principal: Arc<Principal>,
+    pub(crate) client_id: Uuid,
+    pub(crate) enabled: bool,
+    /// For a managed identity: the resource id that its tokens name.
+    pub(crate) owner: Option<ResourceId>,
+}
+
+impl Identity {
+    /// Loads keys and authorities, or makes them the first time, and prepares TLS.
+    pub async fn open(options: IdentityOptions) -> Result<Arc<Self>, IdentityError> {
+        let IdentityOptions { store, directory, clock, random, settings } = options;
+        let (vault, now, tenant) = (store.vault(), clock.now(), settings.tenant);
+        let registry_keys = KeyRing::load(&vault, REGISTRY_KEYS, REFRESH_TOKEN_SECONDS, now).await?;
+        let authority_keys = KeyRing::load(&vault, AUTHORITY_KEYS, MANAGED_IDENTITY_TOKEN_SECONDS, now).await?;
+        let authority =
+            async |name, title| CertificateAuthority::load(&vault, name, title, tenant, random.as_ref(), now).await;
+        let server_authority = authority(SERVER_AUTHORITY, "Postern server authority").await?;
+        let workload_authority = authority(WORKLOAD_AUTHORITY, "Postern workload authority").await?;
+        let tls = Tls::new(
+            &server_authority,
+            &workload_authority,
+            settings.certificate_names.clone(),
+            settings.certificate_files.clone(),
+            (&clock, random.as_ref()),
+        )?;
+        Ok(Arc::new(Self {
+            credentials: store.credentials(),
+            issuer: format!("https://{}/{tenant}/", settings.authority),
+            store,
+            directory,
+            clock,
+            random,
+            settings,
+            registry_keys,
+            authority_keys,
+            server_authority,
+            workload_authority,
+            tls,
+            registry_tokens: VerifiedTokens::new(CACHED_TOKENS),
+            authority_tokens: VerifiedTokens::new(CACHED_TOKENS),
+            principals: Cache::new(CACHED_PRINCIPALS),
+            throttle: Throttle::default(),
+        }))
+    }
+
+    /// Renews what is due: signing keys and the server's own certificate. To be called every hour or so.
+    pub async fn maintain(&self, now: Timestamp) -> Result<(), IdentityError> {
+        self.tls.maintain(&self.server_authority, self.random.as_ref(), now)?;
+        for keys in [&self.registry_keys, &self.authority_keys] {
+            if keys.is_due(now) {
+                keys.rotate(&self.store.vault(), now).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes new signing keys at once; tokens of the old ones stay good until they expire.
+    pub async fn rotate_keys(&self, now: Timestamp) -> Result<(), IdentityError> {
+        self.registry_keys.rotate(&self.store.vault(), now).await?;
+        self.authority_keys.rotate(&self.store.vault(), now).await
+    }
+
+    /// How to answer TLS hellos. The configurations stay the same for good; their certificates change behind them.
+    pub fn server_configs(&self) -> ServerConfigs {
+        self.tls.configs()
+    }
+
+    /// Changes the names that the server's own certificate is for.
+    pub fn set_certificate_names(&self, names: Vec<String>, now: Timestamp) -> Result<(), IdentityError> {
+        self.tls.set_names(names, &self.server_authority, self.random.as_ref(), now)
+    }
+
+    /// Reads the operator's own certificate and key again. Blocks. When they are not usable, the ones before stay in use.
+    pub fn reload_certificate(&self) -> Result<(), IdentityError> {
+        self.tls.reload()
+    }
+
+    /// The authority that signs this server's own certificate: what clients must trust.
+    pub fn server_ca_pem(&self) -> &str {
+        self.server_authority.pem()
+    }
+
+    /// The authority that signs workload certificates.
+    pub fn workload_ca_pem(&self) -> &str {
+        self.workload_authority.pem()
+    }
+
+    /// The tenant that everybody belongs to.
+    pub fn tenant(&self) -> TenantId {
+        self.settings.tenant
+    }
+
+    /// The public keys of registry tokens.
+    pub fn registry_key_set(&self) -> JwkSet {
+        self.registry_keys.published()
+    }
+
+    /// A new client secret or password: 40 characters that need no escaping in URLs.
+    pub fn new_secret(&self) -> Secret {
+        let mut bytes = [0; SECRET_BYTES];
+        self.random.fill(&mut bytes);
+        Secret::new(URL_SAFE_NO_PAD.encode(bytes))
+    }
+
+    /// A directory object, or a service of this server itself, as it is now.
+    pub(crate) fn known(&self, id: PrincipalId) -> Option<Arc<Known>> {
+        if let Some(service) = FirstPartyService::of_principal(id) {
+            return first_party(service).map(Arc::new);
+        }
+        // Taken before the look-up: what is kept may be newer than the generation it is kept under, never older.
+        let generation = self.directory.generation();
+        match self.principals.get(&id) {
+            Some((then, known)) if then == generation => Some(known),
+            _ => {
+                let known = Arc::new(self.directory.principal(id).map(known)?);
+                self.principals.insert(id, (generation, Arc::clone(&known)));
+                Some(known)
+            }
+        }
+    }
+
+    pub(crate) fn known_by_client_id(&self, client_id: Uuid) -> Option<Known> {
+        self.directory.principal_by_client_id(client_id).map(known)
+    }
+}
+
+fn known(found: postern_estate::Principal) -> Known {
+    Known {
+        principal: Arc::new(found.as_caller()),
+        client_id: found.client_id.unwrap_or(found.id.0),
+        enabled: found.enabled,
+        owner: found.owner,
+    }
+}
+
+fn first_party(service: FirstPartyService) -> Option<Known> {
+    let principal = service.caller()?;
+    let (client_id, owner) = (principal.id.0, service.resource_id().parse().ok());
+    Some(Known { principal: Arc::new(principal), client_id, enabled: true, owner })
+}

@@ -1,0 +1,57 @@
+//! Who calls: everything that proves an identity, and what is made of it.
+//!
+//! ```text
+//!  handshake ──certificate──▶ Peer ──────────origin────────┐
+//!  Authorization header ─────▶ Identity ──credential───────┼──▶ access::Inputs
+//!  /oauth2/exchange, /oauth2/token ──▶ Identity ──▶ registry tokens
+//!  authority, managed identities ────▶ Identity ──▶ authority tokens ──▶ ArmCaller
+//! ```
+//!
+//! **Invariants.** A token proves its holder to one audience, under one key, as one kind; a token of the authority never opens the
+//! data plane. What a token says is checked against the directory as it is now. Trust in a workload belongs to its connection: a
+//! token issued to a workload is worth nothing outside of it.
+//!
+//! Deliberately absent: what anybody may do (`postern-access`), the data plane's HTTP, listeners.
+//!
+//! ```no_run
+//! # fn example(identity: &postern_identity::Identity, peer: &postern_identity::Peer, rules: &postern_access::RegistryRules,
+//! #     authorization: Option<&str>, now: postern_model::Timestamp) {
+//! let origin = peer.origin(identity, now);
+//! let credential = identity.credential(rules, authorization, now);
+//! # }
+//! ```
+
+mod arm;
+mod authority;
+mod certificates;
+mod credential;
+mod error;
+mod gateway;
+mod identity;
+mod issue;
+mod keys;
+mod managed;
+mod peer;
+mod scope;
+mod throttle;
+mod tls;
+mod token;
+mod verified;
+mod workload;
+
+#[cfg(test)]
+mod tests;
+
+pub use arm::{ArmCaller, ArmRefusal};
+pub use authority::authority_router;
+pub use credential::{MAX_AUTHORIZATION_BYTES, REFRESH_TOKEN_USER, SecretOwner};
+pub use error::{FileProblem, IdentityError, WorkloadCertificateError};
+pub use gateway::{CertificateFuture, CertificateSource, Gateway, GatewayError, GatewayOptions, WorkloadKey};
+pub use identity::{CertificateFiles, Identity, IdentityOptions, IdentitySettings};
+pub use issue::{ExchangeRequest, IssuedToken, MAX_FORM_BYTES, TokenGrant, TokenRefusal, TokenRequest};
+pub use managed::{IdentitySelector, ManagedToken, ManagedTokenRefusal, TOKEN_PATH as MANAGED_TOKEN_PATH};
+pub use peer::{Peer, PeerCertificate, WorkloadClaim};
+pub use scope::{MAX_SCOPES, Scope};
+pub use tls::ServerConfigs;
+pub use token::{ACCESS_TOKEN_SECONDS, MANAGED_IDENTITY_TOKEN_SECONDS, PRINCIPAL_TOKEN_SECONDS, REFRESH_TOKEN_SECONDS};
+pub use workload::{FirstPartyService, MAX_SIGNING_REQUEST_BYTES, WORKLOAD_CERTIFICATE_SECONDS, WorkloadCertificate};

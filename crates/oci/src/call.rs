@@ -1,0 +1,290 @@
+use std::sync::Arc;
+
+use axum::response::Response;
+use http::StatusCode;
+use http::header::{HOST, USER_AGENT, WWW_AUTHENTICATE};
+use http::request::Parts;
+use postern_access::{
+    Attributes, AuthenticationStep, AuthorizationBlocker, AuthorizationStep, Caller, ContentCause, ContentState,
+    Credential, Decision, Inputs, Layer, LockAttribute, Locked, Operation, OperationKind, Origin, Permit,
+    RegistryRules, Verdict, evaluate,
+};
+use postern_audit::Record;
+use postern_identity::Peer;
+use postern_model::{CorrelationId, Timestamp};
+use postern_store::Repository;
+
+use crate::blobs::text;
+use crate::challenge::{ChallengeError, challenge, missing_access};
+use crate::error::{Condition, Refusal};
+use crate::host::Host;
+use crate::route::Route;
+use crate::wall::{OciState, PlainHttp};
+
+/// Longest user agent that is passed on to the record.
+const MAX_USER_AGENT_CHARS: usize = 512;
+/// What a record shows for a request whose client went away before the answer.
+const CLIENT_GONE: u16 = 499;
+
+/// One request that reached a registry: what is known of it, and what was decided.
+pub(crate) struct Call {
+    state: Arc<OciState>,
+    rules: Arc<RegistryRules>,
+    id: CorrelationId,
+    now: Timestamp,
+    host: Host,
+    origin: Origin,
+    operation: Operation,
+    credential: Credential,
+    decision: Decision,
+    content: Option<ContentState>,
+    user_agent: Option<Box<str>>,
+    is_recorded: bool,
+}
+
+impl Call {
+    /// Finds the registry and where the request comes from, and decides without credentials.
+    pub(crate) fn new(
+        state: &Arc<OciState>,
+        id: CorrelationId,
+        parts: &Parts,
+        route: &Result<Route, Refusal>,
+    ) -> Result<Self, Refusal> {
+        let host = addressed(parts).ok_or_else(|| Refusal::new(Condition::UnknownRegistry))?;
+        let host = if parts.extensions.get::<PlainHttp>().is_some() { host.plain() } else { host };
+        let rules = state
+            .directory
+            .registry_by_host(host.name())
+            .ok_or_else(|| Refusal::new(Condition::UnknownRegistry).with_detail(format!("host `{}`", host.name())))?;
+        let now = state.clock.now();
+        let Some(peer) = parts.extensions.get::<Peer>() else {
+            // Without a peer there is no origin, and without an origin no way in.
+            tracing::error!(request.id = %id, "a request came without its connection's peer");
+            return Err(Refusal::new(Condition::Internal));
+        };
+        let origin = peer.origin(&state.identity, now);
+        // Whoever may not enter must not learn that the path was malformed, either.
+        let operation = route.as_ref().map_or_else(|_| Operation::registry(OperationKind::Ping), Route::operation);
+        let credential = Credential::None;
+        let inputs =
+            Inputs { origin: &origin, rules: &rules, credential: &credential, operation: &operation, content: None };
+        let decision = evaluate(&inputs);
+        let user_agent = text(&parts.headers, &USER_AGENT)
+            .map(|agent| agent.chars().take(MAX_USER_AGENT_CHARS).collect::<String>().into());
+        Ok(Self {
+            state: Arc::clone(state),
+            rules,
+            id,
+            now,
+            host,
+            origin,
+            operation,
+            credential,
+            decision,
+            content: None,
+            user_agent,
+            is_recorded: false,
+        })
+    }
+
+    /// Decides anew, now that the credentials are known.
+    pub(crate) fn decide(&mut self, credential: Credential) {
+        self.credential = credential;
+        self.decision = self.evaluate(&self.operation);
+    }
+
+    fn evaluate(&self, operation: &Operation) -> Decision {
+        evaluate(&Inputs {
+            origin: &self.origin,
+            rules: &self.rules,
+            credential: &self.credential,
+            operation,
+            content: None,
+        })
+    }
+
+    /// The permit, or what the refusing layer answers.
+    pub(crate) fn permit(&self) -> Result<Permit, Refusal> {
+        match &self.decision.verdict {
+            Verdict::Allow(permit) => Ok(permit.clone()),
+            Verdict::Deny(layer) => Err(self.denial(*layer)),
+        }
+    }
+
+    /// A permit for something else that the request needs, if the same caller may.
+    pub(crate) fn permit_for(&self, operation: &Operation) -> Option<Permit> {
+        self.evaluate(operation).permit().ok().cloned()
+    }
+
+    /// The repository that the permit is for.
+    pub(crate) fn repository(&self, permit: &Permit) -> Result<Repository, Refusal> {
+        Ok(self.state.store.repository(permit)?)
+    }
+
+    pub(crate) fn state(&self) -> &OciState {
+        &self.state
+    }
+
+    pub(crate) fn rules(&self) -> &RegistryRules {
+        &self.rules
+    }
+
+    pub(crate) const fn credential(&self) -> &Credential {
+        &self.credential
+    }
+
+    pub(crate) const fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    pub(crate) const fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// A token request that nobody vouches for: not an open question any more, but a denial.
+    pub(crate) fn deny_unauthenticated(&mut self) -> Refusal {
+        self.decision.verdict = Verdict::Deny(Layer::Authentication);
+        self.decision.trace.authentication = AuthenticationStep::Missing;
+        self.denial(Layer::Authentication)
+    }
+
+    /// What a layer's refusal looks like from outside. Nothing but this text and the id gets out.
+    pub(crate) fn denial(&self, layer: Layer) -> Refusal {
+        match layer {
+            Layer::Network => Refusal::new(Condition::AddressRefused).with_message(format!(
+                "client with IP '{}' is not allowed access. Refer https://aka.ms/acr/firewall to grant access. CorrelationId: {}",
+                self.origin.address.to_canonical(),
+                self.id,
+            )),
+            Layer::Authentication if self.operation.kind.is_token_request() => Refusal::new(Condition::TokenRefused),
+            Layer::Authentication => self.challenge(match self.credential {
+                Credential::Invalid(_) => ChallengeError::InvalidToken,
+                Credential::None | Credential::Verified(_) => ChallengeError::None,
+            }),
+            Layer::Authorization if self.another_token_may_help() => self.challenge(ChallengeError::InsufficientScope),
+            Layer::Authorization => Refusal::new(Condition::AccessDenied),
+            Layer::Content => Refusal::new(Condition::Disallowed),
+        }
+    }
+
+    fn challenge(&self, error: ChallengeError) -> Refusal {
+        let condition = match error {
+            ChallengeError::None | ChallengeError::InvalidToken => Condition::Unauthorized,
+            ChallengeError::InsufficientScope => Condition::InsufficientScope,
+        };
+        let header = challenge(&self.host, &self.rules.login_server, &self.operation, error);
+        let refusal = Refusal::new(condition).with_header(WWW_AUTHENTICATE, header);
+        match missing_access(&self.operation) {
+            Some(detail) => refusal.with_value(detail),
+            None => refusal,
+        }
+    }
+
+    /// Whether the client is sent for another token: it has one that lacks the access, and only the token endpoint may tell it
+    /// that there is none with more. A scope map's holder is told at once, and so is everybody whose token says that they may.
+    fn another_token_may_help(&self) -> bool {
+        let AuthorizationStep::Denied(blockers) = &self.decision.trace.authorization else { return false };
+        let lacks_claim = blockers.iter().any(|blocker| matches!(blocker, AuthorizationBlocker::TokenLacks(_)));
+        let Credential::Verified(verified) = &self.credential else { return false };
+        match &verified.caller {
+            // Nothing but the token stands in the way.
+            Caller::RepositoryToken(_) => lacks_claim && blockers.len() == 1,
+            Caller::Anonymous => verified.claim.is_some(),
+            Caller::Admin | Caller::Principal(_) => lacks_claim,
+        }
+    }
+
+    /// Notes what the locks said, which only the handler's transaction knows.
+    pub(crate) fn settle(&mut self, outcome: &Result<Response, Refusal>) {
+        let found = match outcome {
+            Ok(_) if self.decision.is_allowed() && is_subject_to_locks(self.operation.kind) => Ok(()),
+            Err(refusal) => match refusal.lock() {
+                Some(cause) => Err(cause),
+                None => return,
+            },
+            Ok(_) => return,
+        };
+        if let Err(cause) = found {
+            self.content = Some(state_of(cause));
+        }
+        self.decision = self.decision.clone().with_content(found);
+    }
+
+    pub(crate) async fn record(&mut self, status: StatusCode) {
+        self.is_recorded = true;
+        let record = self.to_record(status.as_u16());
+        self.state.audit.record(record).await;
+    }
+
+    fn to_record(&self, status: u16) -> Record {
+        Record {
+            id: self.id,
+            time: self.now,
+            rules: Arc::clone(&self.rules),
+            origin: self.origin.clone(),
+            credential: self.credential.clone(),
+            operation: self.operation.clone(),
+            content: self.content,
+            decision: self.decision.clone(),
+            status,
+            user_agent: self.user_agent.clone(),
+        }
+    }
+}
+
+/// A client that goes away takes its request's future with it, but not the record.
+impl Drop for Call {
+    fn drop(&mut self) {
+        if let (false, Ok(runtime)) = (self.is_recorded, tokio::runtime::Handle::try_current()) {
+            let (audit, record) = (self.state.audit.clone(), self.to_record(CLIENT_GONE));
+            runtime.spawn(async move { audit.record(record).await });
+        }
+    }
+}
+
+/// The host that the client addressed. Two of them are none: which one a proxy in front looked at cannot be known.
+fn addressed(parts: &Parts) -> Option<Host> {
+    if let Some(authority) = parts.uri.authority() {
+        return Host::parse(authority.as_str());
+    }
+    let mut hosts = parts.headers.get_all(HOST).iter();
+    let host = hosts.next()?.to_str().ok()?;
+    if hosts.next().is_some() { None } else { Host::parse(host) }
+}
+
+fn is_subject_to_locks(kind: OperationKind) -> bool {
+    match kind {
+        OperationKind::PullManifest
+        | OperationKind::PullBlob
+        | OperationKind::ListReferrers
+        | OperationKind::MountBlob
+        | OperationKind::PushBlob
+        | OperationKind::PushManifest
+        | OperationKind::DeleteManifest
+        | OperationKind::DeleteBlob
+        | OperationKind::Untag
+        | OperationKind::DeleteRepository => true,
+        OperationKind::Ping
+        | OperationKind::ExchangeToken
+        | OperationKind::IssueToken
+        | OperationKind::ListCatalog
+        | OperationKind::ListTags
+        | OperationKind::ReadMetadata
+        | OperationKind::WriteMetadata => false,
+    }
+}
+
+/// The locks as far as a refusal tells: enough to replay the decision.
+fn state_of(cause: ContentCause) -> ContentState {
+    let open = Attributes::default();
+    let locked = match cause.attribute {
+        LockAttribute::Delete => Attributes { delete_enabled: false, ..open },
+        LockAttribute::Write => Attributes { write_enabled: false, ..open },
+        LockAttribute::Read => Attributes { read_enabled: false, ..open },
+    };
+    match cause.locked {
+        Locked::Repository => ContentState { repository: Some(locked), ..ContentState::default() },
+        Locked::Tag => ContentState { tag: Some(locked), ..ContentState::default() },
+        Locked::Manifest => ContentState { manifest: Some(locked), ..ContentState::default() },
+    }
+}

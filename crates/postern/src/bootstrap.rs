@@ -1,0 +1,84 @@
+//! `DIR/bootstrap.json`: what the first administrator needs. Written by the server, read by the other subcommands.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use postern_model::Secret;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// The file's name in the data folder.
+pub(crate) const FILE: &str = "bootstrap.json";
+
+/// The file's content.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Bootstrap {
+    /// The directory tenant.
+    pub(crate) tenant_id: String,
+    /// The subscription.
+    pub(crate) subscription_id: String,
+    /// The administrator's application id.
+    pub(crate) client_id: String,
+    /// The administrator's secret.
+    #[serde(serialize_with = "expose", deserialize_with = "conceal")]
+    pub(crate) client_secret: Secret,
+    /// PEM file with the certificate authority that signed the server's certificate.
+    pub(crate) ca_file: PathBuf,
+    /// Base URL of the resource manager.
+    pub(crate) arm_endpoint: String,
+    /// Base URL of the authority, without the tenant.
+    pub(crate) authority: String,
+    /// Registries are named `<name><registrySuffix>`; begins with a dot, ends with the port.
+    pub(crate) registry_suffix: String,
+    /// URL of the CONNECT proxy that maps the server's names.
+    pub(crate) proxy: String,
+    /// Addresses that the server listens on.
+    pub(crate) listen: Vec<String>,
+}
+
+impl Bootstrap {
+    /// Reads the file, or `bootstrap.json` in the folder.
+    pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
+        let file = if path.is_dir() { path.join(FILE) } else { path.to_owned() };
+        let text = fs::read(&file)
+            .with_context(|| format!("cannot read {}: give the server's data folder with --server", file.display()))?;
+        serde_json::from_slice(&text).with_context(|| format!("{} is not a bootstrap file", file.display()))
+    }
+
+    /// Writes the file, readable by its owner only: a whole one or the old one, never a part.
+    pub(crate) fn write(&self, folder: &Path) -> anyhow::Result<PathBuf> {
+        let path = folder.join(FILE);
+        let fresh = folder.join(format!("{FILE}.new"));
+        let mut text = serde_json::to_string_pretty(self)?;
+        text.push('\n');
+        write_private(&fresh, text.as_bytes())?;
+        fs::rename(&fresh, &path)?;
+        File::open(folder)?.sync_all()?;
+        Ok(path)
+    }
+}
+
+/// Writes a file that only its owner may read.
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let _ = fs::remove_file(path);
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    Ok(())
+}
+
+fn expose<S: Serializer>(secret: &Secret, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(secret.expose())
+}
+
+fn conceal<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Secret, D::Error> {
+    String::deserialize(deserializer).map(Secret::new)
+}

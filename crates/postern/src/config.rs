@@ -1,0 +1,348 @@
+//! `postern.toml`: one documented struct per section, unknown keys refused.
+
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail, ensure};
+use ipnet::IpNet;
+use postern_access::{PolicyDate, Settings, Switches, TrustedServices};
+use postern_model::{IpRuleMode, ResourceId};
+use serde::Deserialize;
+
+/// The whole file.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    /// Addresses, names.
+    pub(crate) server: ServerConfig,
+    /// Own certificate.
+    pub(crate) tls: Option<TlsConfig>,
+    /// How decisions are made.
+    pub(crate) access: AccessConfig,
+    /// What records are kept.
+    pub(crate) audit: AuditConfig,
+    /// What the log looks like.
+    pub(crate) log: LogConfig,
+    /// Bounds.
+    pub(crate) limits: LimitsConfig,
+    /// Where connections come from.
+    #[serde(rename = "place")]
+    pub(crate) places: Vec<PlaceConfig>,
+}
+
+/// `[server]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ServerConfig {
+    /// Addresses to listen on; `--listen` replaces them. Port 0 picks a free one.
+    pub(crate) listen: Vec<SocketAddr>,
+    /// Registries are named `<name>.<suffix>`.
+    pub(crate) suffix: String,
+    /// The registry that `localhost:PORT` addresses. Default: the one made at first start.
+    pub(crate) default_registry: Option<String>,
+    /// Name of the Premium registry that the first start makes; empty for none.
+    pub(crate) first_registry: String,
+    /// The subscription that the first start makes, a GUID; default: a random one. Places name resources by ids that begin with it.
+    pub(crate) subscription_id: Option<uuid::Uuid>,
+    /// The location that first resources are made in.
+    pub(crate) location: String,
+    /// How long a shutdown waits for open requests, in seconds.
+    pub(crate) shutdown_seconds: u64,
+}
+
+/// `[tls]`: the operator's own certificate; it is read again when the files change (SIGHUP reads it at once).
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TlsConfig {
+    /// PEM file with the certificate and its chain.
+    pub(crate) certificate_file: PathBuf,
+    /// PEM file with the key.
+    pub(crate) key_file: PathBuf,
+}
+
+/// `[access]`: the named switches. `parity = "strict"` turns every improvement over the emulated service off.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct AccessConfig {
+    /// `default` or `strict`.
+    pub(crate) parity: Parity,
+    /// Which phase of the Tasks bypass policy applies: `pre-2025-05-16`, `grace`, `current`, or a date.
+    pub(crate) policy_date: String,
+    /// The tasks policy opens nothing unless trusted services are on.
+    pub(crate) tasks_policy_requires_azure_services: bool,
+    /// Runs without a task and identity may bypass as tasks do.
+    pub(crate) quick_run_bypass: bool,
+    /// A task's user-assigned identity may bypass.
+    pub(crate) tasks_user_identity_bypass: bool,
+    /// Container instances are a trusted service.
+    pub(crate) aci_trusted: bool,
+    /// IP rules may name private ranges. Strict parity refuses them.
+    pub(crate) private_ip_rules: bool,
+}
+
+/// Whether improvements over the emulated service are on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Parity {
+    /// Improvements are on.
+    Default,
+    /// They are off.
+    Strict,
+}
+
+/// `[audit]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct AuditConfig {
+    /// Records older than this many days are dropped.
+    pub(crate) keep_days: u32,
+    /// The oldest records beyond this number are dropped.
+    pub(crate) max_records: u64,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct LogConfig {
+    /// `text` or `json`.
+    pub(crate) format: LogFormat,
+    /// What to log, in the form `info` or `postern_oci=debug,info`.
+    pub(crate) filter: String,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// `[limits]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct LimitsConfig {
+    /// Connections open at once; further ones wait.
+    pub(crate) connections: usize,
+    /// How long a TLS handshake may take, in seconds.
+    pub(crate) handshake_seconds: u64,
+    /// How long a client may take to send a request's headers, in seconds.
+    pub(crate) header_seconds: u64,
+    /// Largest blob in bytes.
+    pub(crate) blob_bytes: u64,
+    /// How long unreferenced blobs are kept before they are reclaimed, in seconds.
+    pub(crate) collection_grace_seconds: u64,
+}
+
+/// `[[place]]`: connections on a listener from certain peers come in this way. The first that fits counts.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PlaceConfig {
+    /// Its name in traces.
+    pub(crate) name: String,
+    /// Peer addresses that are in this place.
+    pub(crate) peers: Vec<IpNet>,
+    /// An address of this machine, on which connections to the private endpoint arrive (on the first listener's port).
+    pub(crate) listen: Option<IpAddr>,
+    /// The private endpoint that `listen` is the address of.
+    pub(crate) private_endpoint: Option<String>,
+    /// The subnet with a service endpoint that the peers are in.
+    pub(crate) subnet: Option<String>,
+    /// The range that peers are seen as coming from, address by address. Simulated places only.
+    pub(crate) seen_as: Option<IpNet>,
+    /// The place is a pretence on one machine.
+    #[serde(default)]
+    pub(crate) simulated: bool,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 5443))],
+            suffix: "azurecr.io.localhost".into(),
+            default_registry: None,
+            first_registry: "postern".into(),
+            subscription_id: None,
+            location: "eastus".into(),
+            shutdown_seconds: 20,
+        }
+    }
+}
+
+impl Default for AccessConfig {
+    fn default() -> Self {
+        let switches = Switches::default();
+        Self {
+            parity: Parity::Default,
+            policy_date: "current".into(),
+            tasks_policy_requires_azure_services: switches.tasks_policy_requires_azure_services,
+            quick_run_bypass: switches.quick_run_bypass,
+            tasks_user_identity_bypass: switches.tasks_user_identity_bypass,
+            aci_trusted: switches.container_instances_trusted,
+            private_ip_rules: true,
+        }
+    }
+}
+
+impl Default for AuditConfig {
+    fn default() -> Self {
+        let options = postern_audit::AuditOptions::default();
+        Self { keep_days: options.keep_days, max_records: options.max_records }
+    }
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { format: LogFormat::Text, filter: "info".into() }
+    }
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self {
+            connections: 16_384,
+            handshake_seconds: 10,
+            header_seconds: 30,
+            blob_bytes: 200 << 30,
+            collection_grace_seconds: 24 * 3600,
+        }
+    }
+}
+
+impl AccessConfig {
+    /// The settings that decisions are made with.
+    pub(crate) fn settings(&self) -> anyhow::Result<Settings> {
+        let switches = Switches {
+            tasks_policy_requires_azure_services: self.tasks_policy_requires_azure_services,
+            quick_run_bypass: self.quick_run_bypass && self.parity == Parity::Default,
+            tasks_user_identity_bypass: self.tasks_user_identity_bypass && self.parity == Parity::Default,
+            container_instances_trusted: self.aci_trusted,
+        };
+        Ok(Settings {
+            services: TrustedServices::documented(switches.container_instances_trusted),
+            policy_date: self.policy_date.parse::<PolicyDate>().context("access.policy_date")?,
+            switches,
+        })
+    }
+
+    /// Which addresses IP rules may name.
+    pub(crate) fn ip_rule_mode(&self) -> IpRuleMode {
+        if self.private_ip_rules && self.parity == Parity::Default { IpRuleMode::Permissive } else { IpRuleMode::Strict }
+    }
+}
+
+impl Config {
+    /// Reads and checks the file; without one, the defaults.
+    pub(crate) fn load(path: Option<&Path>) -> anyhow::Result<Self> {
+        let Some(path) = path else { return Ok(Self::default()) };
+        let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        Self::parse(&text).with_context(|| format!("in {}", path.display()))
+    }
+
+    /// Parses and checks.
+    pub(crate) fn parse(text: &str) -> anyhow::Result<Self> {
+        let config: Self = toml::from_str(text)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// What the types cannot say.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        self.access.settings()?;
+        ensure!(!self.server.listen.is_empty(), "server.listen must name at least one address");
+        check_suffix(&self.server.suffix)?;
+        for name in [Some(&self.server.first_registry), self.server.default_registry.as_ref()].into_iter().flatten() {
+            ensure!(name.is_empty() || name.parse::<postern_model::RegistryName>().is_ok(), "`{name}` is not a registry name");
+        }
+        let beyond_loopback = self.server.listen.iter().find(|address| !address.ip().is_loopback());
+        for place in &self.places {
+            place.check().with_context(|| format!("place `{}`", place.name))?;
+            if let (true, Some(address)) = (place.simulated, beyond_loopback) {
+                bail!("place `{}` is simulated, which is refused beside {address}: simulated places need loopback listeners only", place.name);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl PlaceConfig {
+    fn check(&self) -> anyhow::Result<()> {
+        ensure!(!self.name.is_empty() && self.name.len() <= 64, "a place needs a name of 1 to 64 characters");
+        ensure!(!self.peers.is_empty(), "`peers` must name at least one range");
+        ensure!(self.private_endpoint.is_none() || self.subnet.is_none(), "a place is a private endpoint or a subnet, not both");
+        ensure!(self.private_endpoint.is_some() == self.listen.is_some(), "`private_endpoint` and `listen` go together");
+        for id in [&self.private_endpoint, &self.subnet].into_iter().flatten() {
+            id.parse::<ResourceId>().with_context(|| format!("`{id}`"))?;
+        }
+        if let Some(seen_as) = self.seen_as {
+            ensure!(self.simulated, "`seen_as` needs `simulated = true`");
+            let same = |net: &IpNet| net.max_prefix_len() == seen_as.max_prefix_len() && net.prefix_len() == seen_as.prefix_len();
+            ensure!(self.peers.iter().all(same), "`seen_as` must be as large as each range in `peers`");
+        }
+        if self.simulated {
+            let loopback = |net: &IpNet| net.network().is_loopback() && net.broadcast().is_loopback();
+            ensure!(self.peers.iter().all(loopback), "the peers of a simulated place must be loopback addresses");
+            ensure!(self.listen.is_none_or(|address| address.is_loopback()), "`listen` of a simulated place must be loopback");
+        }
+        Ok(())
+    }
+}
+
+fn check_suffix(suffix: &str) -> anyhow::Result<()> {
+    let label = |label: &str| {
+        !label.is_empty()
+            && label.len() <= 63
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+    };
+    ensure!(suffix.contains('.') && suffix.len() <= 180 && suffix.split('.').all(label), "server.suffix `{suffix}` must be a lower-case domain name of two or more labels, without port");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, refusal: Option<&str>) {
+        match (Config::parse(text), refusal) {
+            (Ok(_), None) => {}
+            (Ok(_), Some(expected)) => panic!("accepted, expected: {expected}"),
+            (Err(error), Some(expected)) => {
+                let message = format!("{error:#}");
+                assert!(message.contains(expected), "{message}");
+            }
+            (Err(error), None) => panic!("{error:#}"),
+        }
+    }
+
+    #[test]
+    fn configurations() {
+        check("", None);
+        check("[server]\nlisten = ['127.0.0.1:0', '[::1]:5000']", None);
+        check("[server]\nlisten = []", Some("at least one address"));
+        check("[server]\nlisten = ['localhost']", Some("socket address"));
+        check("[server]\nsuffixx = 'a.b'", Some("unknown field `suffixx`"));
+        check("[server]\nsuffix = 'azurecr.io:443'", Some("without port"));
+        check("[server]\nfirst_registry = 'a-b'", Some("not a registry name"));
+        check("[access]\npolicy_date = 'someday'", Some("policy date must be"));
+        check("[access]\nparity = 'strict'", None);
+        check("[[place]]\nname = 'p'\npeers = ['127.51.100.0/24']\nseen_as = '198.51.100.0/24'\nsimulated = true", None);
+        check("[[place]]\nname = 'p'\npeers = ['127.51.100.0/24']\nseen_as = '198.51.100.0/24'", Some("needs `simulated"));
+        check("[[place]]\nname = 'p'\npeers = ['127.51.100.0/24']\nseen_as = '198.51.0.0/16'\nsimulated = true", Some("as large"));
+        check("[[place]]\nname = 'p'\npeers = ['198.51.100.0/24']\nsimulated = true", Some("must be loopback"));
+        check("[server]\nlisten = ['0.0.0.0:0']\n[[place]]\nname = 'p'\npeers = ['127.51.100.0/24']\nsimulated = true", Some("refused beside 0.0.0.0:0"));
+        check("[[place]]\nname = 'p'\npeers = ['10.0.0.0/8']\nlisten = '10.1.0.4'", Some("go together"));
+    }
+
+    #[test]
+    fn strict_parity_turns_improvements_off() {
+        let config = Config::parse("[access]\nparity = 'strict'\nquick_run_bypass = true").unwrap();
+        assert_eq!(config.access.ip_rule_mode(), IpRuleMode::Strict);
+        assert!(!config.access.settings().unwrap().switches.quick_run_bypass);
+    }
+}

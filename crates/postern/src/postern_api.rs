@@ -1,0 +1,142 @@
+//! Postern's own API, on the control host: decisions by id, hypothetical requests, export.
+//!
+//! A trace is shown to who may read the registry, and to the caller it is about.
+
+use std::sync::Arc;
+
+use axum::{Extension, Router};
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Path, Query, State as Extract};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use http::{HeaderMap, StatusCode, header};
+use postern_access::Principal;
+use postern_audit::Audit;
+use postern_identity::{Identity, Peer};
+use postern_model::{Clock, CorrelationId, PrincipalId, ResourceId};
+use postern_store::Directory;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::explain::Question;
+use crate::places::Places;
+
+const MAX_BODY_BYTES: usize = 64 << 10;
+const READ_REGISTRY: &str = "Microsoft.ContainerRegistry/registries/read";
+
+#[derive(Clone)]
+pub(crate) struct State {
+    pub(crate) directory: Directory,
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) audit: Audit,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) places: Places,
+}
+
+pub(crate) fn router(state: State) -> Router {
+    Router::new()
+        .route("/postern/v1/decisions/{id}", get(decision))
+        .route("/postern/v1/explain", post(explain))
+        .route("/postern/v1/export", get(export))
+        .fallback(async || error(StatusCode::NOT_FOUND, "NotFound", "there is no such operation"))
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .with_state(state)
+}
+
+impl State {
+    fn caller(&self, peer: &Peer, headers: &HeaderMap) -> Result<Arc<Principal>, Response> {
+        let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let now = self.clock.now();
+        self.identity
+            .arm_caller(authorization, &peer.workload(&self.identity, now), now)
+            .map(|caller| caller.principal)
+            .map_err(|refusal| error(StatusCode::UNAUTHORIZED, "AuthenticationFailed", &refusal.to_string()))
+    }
+
+    fn may(&self, caller: &Principal, action: &str, scope: &ResourceId) -> bool {
+        self.directory.with_estate(|estate| estate.rights(&ids_of(caller)).may(action, scope))
+    }
+}
+
+/// The caller and its groups.
+fn ids_of(caller: &Principal) -> Vec<PrincipalId> {
+    std::iter::once(caller.id).chain(caller.groups.iter().copied()).collect()
+}
+
+async fn decision(Extract(state): Extract<State>, Extension(peer): Extension<Peer>, Path(id): Path<String>, headers: HeaderMap) -> Response {
+    let caller = match state.caller(&peer, &headers) {
+        Ok(caller) => caller,
+        Err(refusal) => return refusal,
+    };
+    // Somebody else's decision, an unknown one and a malformed id look the same.
+    let hidden = || error(StatusCode::NOT_FOUND, "NotFound", "there is no such decision, or you may not see it");
+    let Ok(id) = id.parse::<CorrelationId>() else { return hidden() };
+    let found = match state.audit.find(id).await {
+        Ok(Some(found)) => found,
+        Ok(None) => return hidden(),
+        Err(failure) => {
+            tracing::error!(error = %failure, "audit records cannot be read");
+            return error(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError", "audit records cannot be read");
+        }
+    };
+    let record: Value = serde_json::from_str(&found).unwrap_or_default();
+    let text = |pointer: &str| record.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let own = text("/caller/principalId") == caller.id.to_string();
+    let readable = text("/registry").parse().is_ok_and(|registry| state.may(&caller, READ_REGISTRY, &registry));
+    if own || readable { answer(found) } else { hidden() }
+}
+
+async fn explain(Extract(state): Extract<State>, Extension(peer): Extension<Peer>, headers: HeaderMap, body: Bytes) -> Response {
+    let caller = match state.caller(&peer, &headers) {
+        Ok(caller) => caller,
+        Err(refusal) => return refusal,
+    };
+    let question: Question = match serde_json::from_slice(&body) {
+        Ok(question) => question,
+        Err(failure) => return error(StatusCode::BAD_REQUEST, "InvalidRequestContent", &failure.to_string()),
+    };
+    let rules = match &question.registry {
+        Some(name) => state.directory.registry_by_host(&format!("{}.{}", name.to_lowercase(), state.directory.suffix())),
+        None => state.directory.default_registry(),
+    };
+    let Some(rules) = rules.filter(|rules| state.may(&caller, READ_REGISTRY, &rules.id)) else {
+        return error(StatusCode::NOT_FOUND, "ResourceNotFound", "there is no such registry, or you may not read it");
+    };
+    let now = state.clock.now();
+    let places = state.places.clone();
+    match state.directory.with_estate(|estate| question.answer(estate, rules, &places, now)) {
+        Ok(record) => answer(record.to_string()),
+        Err(failure) => error(StatusCode::BAD_REQUEST, "InvalidRequestContent", &format!("{failure:#}")),
+    }
+}
+
+#[derive(Deserialize)]
+struct ExportQuery {
+    scope: Option<String>,
+}
+
+async fn export(Extract(state): Extract<State>, Extension(peer): Extension<Peer>, Query(query): Query<ExportQuery>, headers: HeaderMap) -> Response {
+    let caller = match state.caller(&peer, &headers) {
+        Ok(caller) => caller,
+        Err(refusal) => return refusal,
+    };
+    let scope = match query.scope.as_deref().map_or_else(|| Ok(ResourceId::root()), str::parse) {
+        Ok(scope) => scope,
+        Err(failure) => return error(StatusCode::BAD_REQUEST, "InvalidParameter", &format!("scope: {failure}")),
+    };
+    let documents = state.directory.with_estate(|estate| {
+        let rights = estate.rights(&ids_of(&caller));
+        let may = |id: &ResourceId| rights.may(&format!("{}/read", id.resource_type().unwrap_or_default()), id);
+        postern_estate::export(estate, &scope, may)
+    });
+    answer(documents.to_string())
+}
+
+fn answer(json: String) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], json).into_response()
+}
+
+fn error(status: StatusCode, code: &str, message: &str) -> Response {
+    let body = json!({"error": {"code": code, "message": message}});
+    (status, [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
+}

@@ -1,0 +1,297 @@
+//! `postern serve`: wires the crates together and runs until it is told to stop.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+use metrics_exporter_prometheus::PrometheusBuilder;
+use postern_arm::ArmState;
+use postern_audit::{Audit, AuditOptions, AuditWriter};
+use postern_identity::{CertificateFiles, Identity, IdentityOptions, IdentitySettings};
+use postern_model::TenantId;
+use postern_oci::OciState;
+use postern_store::{Directory, DirectoryOptions, Journal, Store, StoreOptions};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinHandle};
+use tracing_subscriber::EnvFilter;
+
+use crate::bootstrap::Bootstrap;
+use crate::config::{Config, LogConfig, LogFormat};
+use crate::places::Places;
+use crate::server::{Bounds, Names, Operations, Routers, Server, bind};
+use crate::{environment, first_start, runtime, say};
+
+const CA_FILE: &str = "ca.crt";
+const AUDIT_FILE: &str = "audit.db";
+const MAINTENANCE: Duration = Duration::from_secs(3600);
+const COLLECTION: Duration = Duration::from_secs(600);
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArguments {
+    /// The data folder. Made at the first start.
+    #[arg(long, default_value = "postern-data", value_name = "DIR")]
+    data: PathBuf,
+    /// Address and port to listen on; may be given several times. Port 0 picks a free one.
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Vec<SocketAddr>,
+    /// The configuration file.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckConfigArguments {
+    /// The configuration file.
+    #[arg(long, default_value = "postern.toml", value_name = "FILE")]
+    config: PathBuf,
+}
+
+pub(crate) fn check_config(arguments: CheckConfigArguments) -> anyhow::Result<ExitCode> {
+    let config = Config::load(Some(&arguments.config))?;
+    Places::new(&config.places)?;
+    say(format_args!("{} is good", arguments.config.display()));
+    for address in &config.server.listen {
+        say(format_args!("  listens on {address}"));
+    }
+    say(format_args!("  registries are <name>.{}", config.server.suffix));
+    for place in &config.places {
+        let simulated = if place.simulated { " (simulated)" } else { "" };
+        say(format_args!("  place `{}`{simulated}", place.name));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn run(arguments: ServeArguments) -> anyhow::Result<ExitCode> {
+    let mut config = Config::load(arguments.config.as_deref())?;
+    if !arguments.listen.is_empty() {
+        config.server.listen.clone_from(&arguments.listen);
+        config.check()?;
+    }
+    start_log(&config.log)?;
+    runtime()?.block_on(async {
+        let (mut terminate, mut hang_up) = (signal(SignalKind::terminate())?, signal(SignalKind::hangup())?);
+        let running = Running::start(&arguments.data, &config).await?;
+        say(format_args!("postern is ready: {}", running.bootstrap_file.display()));
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                stopped = tokio::signal::ctrl_c() => { stopped?; break }
+                _ = hang_up.recv() => running.reload(arguments.config.as_deref()),
+            }
+        }
+        tracing::info!("stopping");
+        running.stop().await;
+        anyhow::Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// A server that runs.
+pub(crate) struct Running {
+    pub(crate) bootstrap: Bootstrap,
+    pub(crate) bootstrap_file: PathBuf,
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) directory: Directory,
+    pub(crate) audit: Audit,
+    store: Store,
+    stop: watch::Sender<bool>,
+    serving: JoinHandle<()>,
+    writer: AuditWriter,
+    background: Vec<AbortHandle>,
+}
+
+impl Running {
+    /// Binds, opens the data folder, makes what a first start makes, and serves.
+    pub(crate) async fn start(folder: &Path, config: &Config) -> anyhow::Result<Self> {
+        let (clock, random) = (environment::clock(), environment::random());
+        let places = Places::new(&config.places)?;
+        let listeners = bind(&config.server.listen, &places.private_addresses()).await?;
+        let addresses = listeners.addresses()?;
+        let port = addresses.first().context("nothing is bound")?.port();
+        let suffix = format!("{}:{port}", config.server.suffix);
+
+        let store = Store::open(StoreOptions {
+            max_blob_bytes: config.limits.blob_bytes,
+            collection_grace_seconds: i64::try_from(config.limits.collection_grace_seconds)?,
+            ..StoreOptions::new(folder, Arc::clone(&clock), Arc::clone(&random))
+        })
+        .await
+        .with_context(|| format!("cannot open the data folder {}", folder.display()))?;
+        let directory = Directory::open(&store, DirectoryOptions {
+            settings: Arc::new(config.access.settings()?),
+            suffix: suffix.clone(),
+            default_registry: default_registry(config),
+        })
+        .await?;
+        let ground = first_start::ground(&directory, config, random.as_ref()).await?;
+        let names = Names::new(&config.server.suffix);
+        let arm_endpoint = format!("https://localhost:{port}");
+        let identity = Identity::open(IdentityOptions {
+            store: store.clone(),
+            directory: directory.clone(),
+            clock: Arc::clone(&clock),
+            random: Arc::clone(&random),
+            settings: IdentitySettings {
+                tenant: TenantId(ground.tenant),
+                authority: "localhost".into(),
+                arm_audiences: vec![arm_endpoint.clone(), format!("{arm_endpoint}/")],
+                certificate_names: names.certificate_names(),
+                certificate_files: config.tls.as_ref().map(|tls| CertificateFiles {
+                    certificate: tls.certificate_file.clone(),
+                    key: tls.key_file.clone(),
+                }),
+            },
+        })
+        .await?;
+        let journal = Journal::open(&folder.join(AUDIT_FILE)).await?;
+        let options = AuditOptions { keep_days: config.audit.keep_days, max_records: config.audit.max_records };
+        let (audit, writer) = Audit::start(journal, options, Arc::clone(&clock));
+
+        let ca_file = std::path::absolute(folder.join(CA_FILE))?;
+        std::fs::write(&ca_file, identity.server_ca_pem())?;
+        let client_secret =
+            first_start::administrator(&store, &identity, &ground, folder, clock.now()).await?;
+        let bootstrap = Bootstrap {
+            tenant_id: ground.tenant.to_string(),
+            subscription_id: ground.subscription.clone(),
+            client_id: ground.administrator_client.to_string(),
+            client_secret,
+            ca_file,
+            arm_endpoint: arm_endpoint.clone(),
+            authority: arm_endpoint.clone(),
+            registry_suffix: format!(".{suffix}"),
+            proxy: format!("http://localhost:{port}"),
+            listen: addresses.iter().map(ToString::to_string).collect(),
+        };
+        let bootstrap_file = bootstrap.write(folder)?;
+
+        let oci = OciState {
+            store: store.clone(),
+            directory: directory.clone(),
+            identity: Arc::clone(&identity),
+            audit: audit.clone(),
+            clock: Arc::clone(&clock),
+            random: Arc::clone(&random),
+            limits: postern_oci::Limits::default(),
+        };
+        let arm = ArmState {
+            directory: directory.clone(),
+            identity: Arc::clone(&identity),
+            store: store.clone(),
+            clock: Arc::clone(&clock),
+            random: Arc::clone(&random),
+            arm_endpoint,
+            ip_rule_mode: config.access.ip_rule_mode(),
+        };
+        let postern_api = crate::postern_api::State {
+            directory: directory.clone(),
+            identity: Arc::clone(&identity),
+            audit: audit.clone(),
+            clock: Arc::clone(&clock),
+            places: places.clone(),
+        };
+        let server = Server {
+            places,
+            names,
+            routers: Routers {
+                data_plane: postern_oci::router(oci),
+                resource_manager: postern_arm::router(arm),
+                authority: postern_identity::authority_router(Arc::clone(&identity)),
+                postern: crate::postern_api::router(postern_api),
+            },
+            operations: Operations::new(metrics_handle()?, store.clone()),
+            identity: Arc::clone(&identity),
+            clock,
+            random,
+            bounds: Bounds {
+                connections: config.limits.connections,
+                handshake: Duration::from_secs(config.limits.handshake_seconds),
+                headers: Duration::from_secs(config.limits.header_seconds),
+            },
+        };
+        let (stop, stopped) = watch::channel(false);
+        let patience = Duration::from_secs(config.server.shutdown_seconds);
+        let serving = tokio::spawn(listeners.serve(Arc::new(server), stopped, patience));
+        let background = vec![collect(store.clone()), maintain(Arc::clone(&identity))];
+        tracing::info!(server.listen = ?addresses, server.suffix = %suffix, "serving");
+        Ok(Self { bootstrap, bootstrap_file, identity, directory, audit, store, stop, serving, writer, background })
+    }
+
+    /// Reads the certificate and the access settings again; what cannot be read leaves everything as it is.
+    pub(crate) fn reload(&self, config: Option<&Path>) {
+        let settings = Config::load(config).and_then(|config| config.access.settings());
+        match settings {
+            Ok(settings) => self.directory.set_settings(Arc::new(settings)),
+            Err(error) => tracing::error!(error = format!("{error:#}"), "the configuration is not usable; kept the old one"),
+        }
+        let identity = Arc::clone(&self.identity);
+        tokio::task::spawn_blocking(move || match identity.reload_certificate() {
+            Ok(()) => tracing::info!("configuration and certificate read again"),
+            Err(error) => tracing::error!(error = %error, "the certificate is not usable; kept the old one"),
+        });
+    }
+
+    /// Lets open requests end, writes what is left to write, closes the data folder.
+    pub(crate) async fn stop(self) {
+        let Self { identity, directory, audit, store, stop, serving, writer, background, .. } = self;
+        let _ = stop.send(true);
+        let _ = serving.await;
+        background.iter().for_each(AbortHandle::abort);
+        audit.flush().await;
+        drop((identity, directory, audit));
+        writer.finished().await;
+        store.close().await;
+    }
+}
+
+fn default_registry(config: &Config) -> Option<String> {
+    let first = Some(config.server.first_registry.clone()).filter(|name| !name.is_empty());
+    config.server.default_registry.clone().or(first)
+}
+
+/// Reclaims what nothing refers to any more, now and then.
+fn collect(store: Store) -> AbortHandle {
+    let clock = environment::clock();
+    let task = tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(COLLECTION).await;
+            match store.collect_garbage(clock.now()).await {
+                Ok(collected) => tracing::debug!(?collected, "collected"),
+                Err(error) => tracing::error!(error = %error, "unreferenced content cannot be reclaimed"),
+            }
+        }
+    });
+    task.abort_handle()
+}
+
+/// Renews keys and certificates that are due.
+fn maintain(identity: Arc<Identity>) -> AbortHandle {
+    let clock = environment::clock();
+    let task = tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(MAINTENANCE).await;
+            if let Err(error) = identity.maintain(clock.now()).await {
+                tracing::error!(error = %error, "keys and certificates cannot be renewed");
+            }
+        }
+    });
+    task.abort_handle()
+}
+
+fn metrics_handle() -> anyhow::Result<metrics_exporter_prometheus::PrometheusHandle> {
+    Ok(PrometheusBuilder::new().install_recorder()?)
+}
+
+fn start_log(config: &LogConfig) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&config.filter).context("log.filter")?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match config.format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().flatten_event(true).init(),
+    }
+    Ok(())
+}

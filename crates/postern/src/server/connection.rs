@@ -1,0 +1,191 @@
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use axum::body::Body;
+use axum::response::{IntoResponse as _, Response};
+use http::{HeaderMap, Method, Request, StatusCode, header};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::Watcher;
+use postern_identity::{Peer, PeerCertificate};
+use postern_model::CorrelationId;
+use postern_oci::PlainHttp;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::LazyConfigAcceptor;
+use tower::ServiceExt as _;
+
+use super::Server;
+use super::names::{Class, Target, split_host, target};
+use crate::places::Arrival;
+
+/// Bytes of a request's headers, all together.
+const MAX_HEADER_BYTES: usize = 64 << 10;
+/// Bytes read ahead of the handler; large bodies arrive in pieces of up to this size.
+const READ_BUFFER_BYTES: usize = 512 << 10;
+const HTTP2_WINDOW_BYTES: u32 = 1 << 20;
+
+/// A stream of any kind: a socket, or what comes out of a tunnel.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// What is known of a connection before its first request.
+pub(super) struct Connection {
+    pub(super) arrival: Arrival,
+    /// The class of the name in the TLS hello; `None` when it named none, or for plain HTTP.
+    pub(super) class: Option<Class>,
+    pub(super) certificate: PeerCertificate,
+    /// How many tunnels it came through.
+    pub(super) tunnels: u8,
+    tls: bool,
+}
+
+impl Connection {
+    pub(super) const fn is_plain(&self) -> bool {
+        !self.tls
+    }
+
+    fn peer(&self) -> Peer {
+        Peer {
+            place: Arc::clone(&self.arrival.place),
+            ingress: self.arrival.ingress.clone(),
+            address: self.arrival.address,
+            simulated: self.arrival.simulated,
+            certificate: self.certificate.clone(),
+        }
+    }
+}
+
+impl Server {
+    /// Does the TLS handshake, then serves the connection. `outer` is what a tunnel proved already.
+    pub(super) async fn tls(
+        self: Arc<Self>,
+        stream: Box<dyn Stream>,
+        arrival: Arrival,
+        outer: Option<(PeerCertificate, u8)>,
+        watcher: Option<Watcher>,
+    ) -> anyhow::Result<()> {
+        let handshake = async {
+            let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await?;
+            let name = start.client_hello().server_name().map(str::to_owned);
+            let class = name.as_deref().map(|name| self.names.class(name));
+            let configs = self.identity.server_configs();
+            let config = if matches!(class, Some(Some(_))) { configs.registry } else { configs.plain };
+            anyhow::Ok((start.into_stream(config).await?, class))
+        };
+        let (stream, class) =
+            tokio::time::timeout(self.bounds.handshake, handshake).await.context("TLS handshake took too long")??;
+        let Some(class) = class.map_or(Some(None), |class| class.map(Some)) else {
+            anyhow::bail!("the client asked for a name that is not this server's");
+        };
+        let now = self.clock.now();
+        let presented = self.identity.peer_certificate(stream.get_ref().1.peer_certificates(), now);
+        let (certificate, tunnels) = match outer {
+            Some((outer, tunnels)) if !matches!(outer, PeerCertificate::None) => (outer, tunnels),
+            Some((_, tunnels)) => (presented, tunnels),
+            None => (presented, 0),
+        };
+        let connection = Connection { arrival, class, certificate, tunnels, tls: true };
+        self.serve(TokioIo::new(stream), connection, watcher).await
+    }
+
+    /// Serves a plain connection between two ends on this machine.
+    pub(super) async fn plain(
+        self: Arc<Self>,
+        stream: Box<dyn Stream>,
+        arrival: Arrival,
+        watcher: Watcher,
+    ) -> anyhow::Result<()> {
+        let certificate = PeerCertificate::default();
+        let connection = Connection { arrival, class: None, certificate, tunnels: 0, tls: false };
+        self.serve(TokioIo::new(stream), connection, Some(watcher)).await
+    }
+
+    async fn serve<S>(self: Arc<Self>, io: TokioIo<S>, connection: Connection, watcher: Option<Watcher>) -> anyhow::Result<()>
+    where
+        S: Stream + 'static,
+    {
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.bounds.headers)
+            .max_buf_size(READ_BUFFER_BYTES)
+            .http2()
+            .timer(TokioTimer::new())
+            .max_header_list_size(u32::try_from(MAX_HEADER_BYTES).unwrap_or(u32::MAX))
+            .initial_stream_window_size(HTTP2_WINDOW_BYTES)
+            .initial_connection_window_size(2 * HTTP2_WINDOW_BYTES);
+        let connection = Arc::new(connection);
+        let service = service_fn(move |request| {
+            let (server, connection) = (Arc::clone(&self), Arc::clone(&connection));
+            async move { Ok::<_, Infallible>(server.answer(&connection, request).await) }
+        });
+        let serving = builder.serve_connection_with_upgrades(io, service).into_owned();
+        let ended = match watcher {
+            Some(watcher) => watcher.watch(serving).await,
+            None => serving.await,
+        };
+        ended.map_err(|error| anyhow::anyhow!("{error}"))
+    }
+
+    async fn answer(self: Arc<Self>, connection: &Arc<Connection>, mut request: Request<Incoming>) -> Response {
+        if request.method() == Method::CONNECT {
+            return self.connect(connection, request);
+        }
+        let Some(class) = self.request_class(connection, &request) else {
+            return misdirected();
+        };
+        if header_bytes(request.headers()) > MAX_HEADER_BYTES {
+            return error(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "headers are larger than 64 KiB");
+        }
+        let id = CorrelationId(self.random.uuid());
+        request.extensions_mut().insert(id);
+        request.extensions_mut().insert(connection.peer());
+        if connection.is_plain() {
+            request.extensions_mut().insert(PlainHttp);
+        }
+        let request = request.map(Body::new);
+        let routers = &self.routers;
+        let router = match target(class, request.uri().path()) {
+            Target::DataPlane => &routers.data_plane,
+            Target::ResourceManager => &routers.resource_manager,
+            Target::Authority => &routers.authority,
+            Target::Postern => &routers.postern,
+            Target::Operations => {
+                return self.operations.answer(request.uri().path(), connection.arrival.loopback).await;
+            }
+        };
+        router.clone().oneshot(request).await.into_response()
+    }
+
+    /// The class of the request's host, if the connection may serve it.
+    fn request_class(&self, connection: &Connection, request: &Request<Incoming>) -> Option<Class> {
+        let authority = match request.uri().authority() {
+            Some(authority) => authority.as_str(),
+            None => request.headers().get(header::HOST)?.to_str().ok()?,
+        };
+        let class = self.names.class(split_host(authority).0)?;
+        let served = match connection.class {
+            Some(own) => own == class && class != Class::Gateway,
+            // No name in the hello, or plain HTTP: only what has no name of its own.
+            None => class == Class::Control,
+        };
+        served.then_some(class)
+    }
+}
+
+fn header_bytes(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum()
+}
+
+fn misdirected() -> Response {
+    error(StatusCode::MISDIRECTED_REQUEST, "this connection does not serve that host: connect by the host's own name")
+}
+
+fn error(status: StatusCode, message: &str) -> Response {
+    let body = serde_json::json!({"errors": [{"code": "UNSUPPORTED", "message": message}]});
+    (status, [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
+}

@@ -1,0 +1,122 @@
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use super::Server;
+
+/// Bound sockets, the first of which gives the server its port.
+pub(crate) struct Listeners(Vec<TcpListener>);
+
+/// A connection that cannot be accepted (out of files, say) is tried again after this.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Ports tried when port 0 was asked for and a private endpoint's address has that port taken.
+const PORT_TRIES: usize = 16;
+
+/// Binds the addresses, and each private endpoint's address on the first one's port: a registry's name has one port wherever it
+/// resolves to.
+pub(crate) async fn bind(addresses: &[SocketAddr], private: &[IpAddr]) -> anyhow::Result<Listeners> {
+    let (first, rest) = addresses.split_first().context("no address to listen on")?;
+    let mut refusal = None;
+    for _ in 0..PORT_TRIES {
+        let primary = TcpListener::bind(first).await.with_context(|| format!("cannot listen on {first}"))?;
+        let port = primary.local_addr()?.port();
+        match bind_all(port, rest, private).await {
+            Ok(mut others) => {
+                others.insert(0, primary);
+                return Ok(Listeners(others));
+            }
+            Err(error) if first.port() == 0 => refusal = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(refusal.unwrap_or_else(|| anyhow::anyhow!("no free port")))
+}
+
+async fn bind_all(port: u16, rest: &[SocketAddr], private: &[IpAddr]) -> anyhow::Result<Vec<TcpListener>> {
+    let on_port = |address: &SocketAddr| if address.port() == 0 { SocketAddr::new(address.ip(), port) } else { *address };
+    let addresses = rest.iter().map(on_port).chain(private.iter().map(|address| SocketAddr::new(*address, port)));
+    let mut bound = Vec::new();
+    for address in addresses {
+        bound.push(TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?);
+    }
+    Ok(bound)
+}
+
+impl Listeners {
+    /// The addresses that were bound, the server's own first.
+    pub(crate) fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
+        self.0.iter().map(TcpListener::local_addr).collect()
+    }
+
+    /// Serves until `stop` turns true, then waits for open requests, at most `patience`.
+    pub(crate) async fn serve(self, server: Arc<Server>, mut stop: watch::Receiver<bool>, patience: Duration) {
+        let graceful = Arc::new(GracefulShutdown::new());
+        let slots = Arc::new(Semaphore::new(server.bounds.connections));
+        let mut accepting = JoinSet::new();
+        for listener in self.0 {
+            let (server, graceful, slots) = (Arc::clone(&server), Arc::clone(&graceful), Arc::clone(&slots));
+            accepting.spawn(accept_all(listener, server, graceful, slots));
+        }
+        let _ = stop.wait_for(|stop| *stop).await;
+        server.operations.draining();
+        accepting.shutdown().await;
+        if let Some(graceful) = Arc::into_inner(graceful)
+            && tokio::time::timeout(patience, graceful.shutdown()).await.is_err()
+        {
+            tracing::warn!("requests were still open when the shutdown's patience ended");
+        }
+    }
+}
+
+async fn accept_all(
+    listener: TcpListener,
+    server: Arc<Server>,
+    graceful: Arc<GracefulShutdown>,
+    slots: Arc<Semaphore>,
+) {
+    loop {
+        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(error = %error, "a connection cannot be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let (server, watcher) = (Arc::clone(&server), graceful.watcher());
+        tokio::spawn(async move {
+            if let Err(error) = accept(server, stream, peer, watcher).await {
+                tracing::debug!(peer.address = %peer, error = %error, "connection ended");
+            }
+            drop(slot);
+        });
+    }
+}
+
+async fn accept(
+    server: Arc<Server>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    watcher: hyper_util::server::graceful::Watcher,
+) -> anyhow::Result<()> {
+    const TLS_HANDSHAKE: u8 = 0x16;
+    stream.set_nodelay(true)?;
+    let arrival = server.places.locate(stream.local_addr()?, peer);
+    let mut first = [0];
+    let seen = tokio::time::timeout(server.bounds.handshake, stream.peek(&mut first)).await.context("nothing sent")??;
+    match (seen, first) {
+        (0, _) => Ok(()),
+        (_, [TLS_HANDSHAKE]) => server.tls(Box::new(stream), arrival, None, Some(watcher)).await,
+        // Clients speak plain HTTP to `localhost`; nothing else ever gets it.
+        _ if arrival.loopback => server.plain(Box::new(stream), arrival, watcher).await,
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,47 @@
+//! From the socket to the router: place, TLS, tunnel, host name, correlation id.
+
+mod connection;
+mod listener;
+mod names;
+mod operations;
+mod tunnel;
+
+pub(crate) use listener::bind;
+pub(crate) use names::Names;
+pub(crate) use operations::Operations;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use postern_identity::Identity;
+use postern_model::{Clock, Random};
+
+use crate::places::Places;
+
+/// Everything a connection needs.
+pub(crate) struct Server {
+    pub(crate) places: Places,
+    pub(crate) names: Names,
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) random: Arc<dyn Random>,
+    pub(crate) routers: Routers,
+    pub(crate) operations: Operations,
+    pub(crate) bounds: Bounds,
+}
+
+/// Who answers what.
+pub(crate) struct Routers {
+    pub(crate) data_plane: axum::Router,
+    pub(crate) resource_manager: axum::Router,
+    pub(crate) authority: axum::Router,
+    pub(crate) postern: axum::Router,
+}
+
+/// Limits on connections.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    pub(crate) connections: usize,
+    pub(crate) handshake: Duration,
+    pub(crate) headers: Duration,
+}

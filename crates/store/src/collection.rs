@@ -1,0 +1,153 @@
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use postern_model::{RegistryUid, Timestamp};
+use sqlx::{QueryBuilder, Sqlite};
+
+use crate::blob_files::FileId;
+use crate::blobs::delete_unlinked;
+use crate::database::{blocking, detached};
+use crate::store::{Inner, Key};
+use crate::uploads::expire_uploads;
+use crate::{Store, StoreError};
+
+/// How many rows one transaction of the collection touches: pushes wait no longer than that.
+const BATCH: i64 = 256;
+/// How many names one statement asks about.
+const SWEEP_BATCH: usize = 500;
+
+/// What a collection removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// Links between repositories and blobs.
+    pub links: u64,
+    /// Blobs that no repository linked any more.
+    pub blobs: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Uploads past their lifetime.
+    pub uploads: u64,
+    /// Files that a crash had left without an owner; looked for once per start.
+    pub orphans: u64,
+}
+
+impl Store {
+    /// Reclaims what nothing needs any more, online, in short transactions.
+    ///
+    /// A blob goes when no manifest of any repository needed it, and nobody asked for it, for the whole grace
+    /// ([`crate::StoreOptions::collection_grace_seconds`]). The first collection after the start also deletes files that a
+    /// crash left behind.
+    pub async fn collect_garbage(&self, now: Timestamp) -> Result<Collected, StoreError> {
+        let inner = self.inner();
+        let mut total = Collected::default();
+        if !inner.swept.load(Ordering::Acquire) {
+            total.orphans = sweep_orphans(inner).await?;
+            inner.swept.store(true, Ordering::Release);
+        }
+        total.uploads = expire_uploads(inner, now.plus_seconds(-inner.options.upload_lifetime_seconds)).await?;
+        let cutoff = now.plus_seconds(-inner.options.collection_grace_seconds);
+        loop {
+            let batch = detached(collect_links(Arc::clone(inner), cutoff)).await?;
+            total.links += batch.links;
+            total.blobs += batch.blobs;
+            total.bytes += batch.bytes;
+            if batch.links == 0 {
+                return Ok(total);
+            }
+        }
+    }
+
+    /// Deletes all content of a registry that was deleted itself. Its blobs go with the next collection.
+    pub async fn remove_registry(&self, registry: RegistryUid) -> Result<(), StoreError> {
+        let inner = Arc::clone(self.inner());
+        detached(async move {
+            let text = registry.to_string();
+            let mut transaction = inner.database.write().await?;
+            for statement in [
+                "DELETE FROM tags WHERE registry = $1",
+                "DELETE FROM manifest_references WHERE registry = $1",
+                "DELETE FROM manifests WHERE registry = $1",
+                "DELETE FROM repositories WHERE registry = $1",
+                "UPDATE links SET unreferenced_since = 0 WHERE registry = $1",
+                // Past their lifetime: unknown from now on, collected with the next collection.
+                "UPDATE uploads SET created = 0 WHERE registry = $1",
+            ] {
+                sqlx::query(statement).bind(&text).execute(&mut *transaction).await?;
+            }
+            transaction.commit().await?;
+            inner.forget_all();
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// Takes one batch of links that nobody needed since `cutoff`, and the blobs that had no other link.
+async fn collect_links(inner: Arc<Inner>, cutoff: Timestamp) -> Result<Collected, StoreError> {
+    let mut collected = Collected::default();
+    let mut transaction = inner.database.write().await?;
+    let links: Vec<(String, String, String)> = sqlx::query_as(
+        "DELETE FROM links WHERE (registry, repository, digest) IN \
+         (SELECT registry, repository, digest FROM links WHERE unreferenced_since < $1 \
+          ORDER BY unreferenced_since LIMIT $2) \
+         RETURNING registry, repository, digest",
+    )
+    .bind(cutoff.unix_micros())
+    .bind(BATCH)
+    .fetch_all(&mut *transaction)
+    .await?;
+    let mut files = Vec::new();
+    for (_, _, digest) in &links {
+        if let Some((file, size)) = delete_unlinked(&mut transaction, digest).await? {
+            files.push(file);
+            collected.blobs += 1;
+            collected.bytes += size;
+        }
+    }
+    transaction.commit().await?;
+    for (registry, repository, digest) in &links {
+        let corrupt = || StoreError::Corrupt("link");
+        inner.links.forget(&Key {
+            registry: registry.parse().map_err(|_| corrupt())?,
+            repository: repository.parse().map_err(|_| corrupt())?,
+            item: digest.parse().map_err(|_| corrupt())?,
+        });
+    }
+    collected.links = links.len() as u64;
+    inner.files.delete(files).await?;
+    Ok(collected)
+}
+
+/// Deletes files that neither a blob nor an upload names.
+///
+/// Safe while pushes go on: an upload's row is there before its file, so a file that was listed first and has no row
+/// afterwards never gets one.
+async fn sweep_orphans(inner: &Arc<Inner>) -> Result<u64, StoreError> {
+    let mut swept = 0;
+    for shard in 0..=u8::MAX {
+        let lister = Arc::clone(inner);
+        let files = blocking(move || lister.files.list(shard)).await?;
+        for batch in files.chunks(SWEEP_BATCH) {
+            let orphans = without_owner(inner, batch).await?;
+            swept += orphans.len() as u64;
+            inner.files.delete(orphans).await?;
+        }
+    }
+    Ok(swept)
+}
+
+async fn without_owner(inner: &Inner, files: &[FileId]) -> Result<Vec<FileId>, StoreError> {
+    let mut query = QueryBuilder::<Sqlite>::new("");
+    for (at, table) in ["blobs", "uploads"].into_iter().enumerate() {
+        query.push(if at == 0 { "SELECT file FROM " } else { " UNION ALL SELECT file FROM " });
+        query.push(table).push(" WHERE file IN (");
+        let mut names = query.separated(", ");
+        for file in files {
+            names.push_bind(file.to_string());
+        }
+        query.push(")");
+    }
+    let owned: Vec<String> = query.build_query_scalar().fetch_all(inner.database.read()).await?;
+    let owned = owned.iter().map(|name| name.parse()).collect::<Result<std::collections::HashSet<FileId>, _>>()?;
+    Ok(files.iter().filter(|file| !owned.contains(file)).copied().collect())
+}

@@ -1,0 +1,79 @@
+use std::borrow::Cow;
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{SqlStr, Sqlite, Transaction};
+
+use crate::StoreError;
+
+/// Connections that only read; each is a thread.
+const READERS: u32 = 4;
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// The write-ahead log is cut back to this size after a burst.
+const JOURNAL_LIMIT_BYTES: &str = "67108864";
+
+const MIGRATIONS: [(i64, &str, &str); 1] = [(1, "first", include_str!("../migrations/0001_first.sql"))];
+
+/// A write transaction: it holds the only writing connection until it ends.
+pub(crate) type Writing = Transaction<'static, Sqlite>;
+
+/// The metadata: one connection that writes, some that read.
+pub(crate) struct Database {
+    writer: SqlitePool,
+    readers: SqlitePool,
+}
+
+impl Database {
+    pub(crate) async fn open(path: &Path) -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(BUSY_TIMEOUT)
+            .pragma("journal_size_limit", JOURNAL_LIMIT_BYTES)
+            // PostgreSQL has this collation built in; with it both sort names by byte.
+            .collation("C", Ord::cmp);
+        let pool = || SqlitePoolOptions::new().idle_timeout(None).max_lifetime(None).test_before_acquire(false);
+        let writer = pool().max_connections(1).connect_with(options.clone().create_if_missing(true)).await?;
+        let migrations = MIGRATIONS.map(|(version, name, sql)| {
+            Migration::new(version, Cow::Borrowed(name), MigrationType::Simple, SqlStr::from_static(sql), false)
+        });
+        Migrator::with_migrations(migrations.into()).run(&writer).await?;
+        let readers = pool().max_connections(READERS).connect_lazy_with(options.pragma("query_only", "1"));
+        Ok(Self { writer, readers })
+    }
+
+    /// Where statements that only read go.
+    pub(crate) fn read(&self) -> &SqlitePool {
+        &self.readers
+    }
+
+    /// Begins a write. Taking the write lock at once avoids the upgrade from reading, which fails whatever the timeout.
+    pub(crate) async fn write(&self) -> Result<Writing, StoreError> {
+        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+    }
+
+    pub(crate) async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+}
+
+/// Runs to its end even when the caller goes away: between a commit and the memory that must follow it, no request may be lost.
+pub(crate) async fn detached<T: Send + 'static>(
+    work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+) -> Result<T, StoreError> {
+    tokio::spawn(work).await.map_err(|_| StoreError::Interrupted)?
+}
+
+/// Runs file operations away from the threads that serve requests.
+pub(crate) async fn blocking<T: Send + 'static, E>(
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, StoreError>
+where
+    E: Into<StoreError> + Send + 'static,
+{
+    tokio::task::spawn_blocking(work).await.map_err(|_| StoreError::Interrupted)?.map_err(Into::into)
+}

@@ -1,0 +1,142 @@
+use std::fmt;
+use std::io;
+
+use postern_access::{ContentCause, OperationKind};
+use postern_model::Digest;
+
+/// Why the store did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// There is no such thing, or not in this repository.
+    #[error("{0} not found")]
+    NotFound(Missing),
+    /// An attribute of the repository, tag or manifest forbids it.
+    #[error("{0}")]
+    Locked(ContentCause),
+    /// The permit was given for another operation.
+    #[error("the permit is for {}, not for this", .0.as_str())]
+    NotPermitted(OperationKind),
+    /// The permit names no repository.
+    #[error("the permit names no repository")]
+    NoRepository,
+    /// The manifest names blobs that its repository does not have.
+    #[error("{} of the manifest's blobs are not in the repository", .0.len())]
+    MissingBlobs(Vec<Digest>),
+    /// A manifest of the repository still needs the blob.
+    #[error("a manifest still needs the blob")]
+    BlobReferenced,
+    /// The bytes have another digest than was announced. The upload is gone.
+    #[error("content has digest {actual}, not {expected}")]
+    DigestMismatch {
+        /// What the client announced.
+        expected: Box<Digest>,
+        /// What arrived.
+        actual: Box<Digest>,
+    },
+    /// More bytes than a blob or manifest may have.
+    #[error("content is larger than {limit_bytes} bytes")]
+    TooLarge {
+        /// The limit.
+        limit_bytes: u64,
+    },
+    /// The caller has too many open uploads.
+    #[error("more than {limit} open uploads")]
+    TooManyUploads {
+        /// The limit.
+        limit: u32,
+    },
+    /// Another request writes to the same upload.
+    #[error("the upload is being written to")]
+    Busy,
+    /// The resource is not in the state the caller expected.
+    #[error("the resource has changed meanwhile")]
+    Conflict,
+    /// The continuation of a list is not one that the store gave out.
+    #[error("the list cannot be continued from there")]
+    BadCursor,
+    /// Another process has the folder open.
+    #[error("the data folder is in use by another process")]
+    FolderInUse,
+    /// There is a database, but the key that seals its secrets is gone.
+    #[error("the master key is missing, but the data folder holds secrets sealed with it")]
+    MasterKeyMissing,
+    /// The key is not the one that sealed the secrets.
+    #[error("the master key is not the one that the data folder's secrets are sealed with")]
+    WrongMasterKey,
+    /// The key file is malformed, or others than its owner may read it.
+    #[error("the master key file is not usable: {0}")]
+    BadMasterKey(&'static str),
+    /// Reading or writing a file failed.
+    #[error("file operation failed")]
+    Io(#[from] io::Error),
+    /// The database failed.
+    #[error("database operation failed")]
+    Database(#[from] DatabaseError),
+    /// What was stored cannot be understood.
+    #[error("stored data is not readable: {0}")]
+    Corrupt(&'static str),
+    /// The process is shutting down.
+    #[error("interrupted by shutdown")]
+    Interrupted,
+}
+
+/// What was not found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    /// The repository.
+    Repository,
+    /// The tag.
+    Tag,
+    /// The manifest.
+    Manifest,
+    /// The blob.
+    Blob,
+    /// The open upload.
+    Upload,
+    /// The resource.
+    Resource,
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Repository => "repository",
+            Self::Tag => "tag",
+            Self::Manifest => "manifest",
+            Self::Blob => "blob",
+            Self::Upload => "upload",
+            Self::Resource => "resource",
+        })
+    }
+}
+
+/// An error of the database, for the log.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct DatabaseError(#[from] Cause);
+
+#[derive(Debug, thiserror::Error)]
+enum Cause {
+    #[error(transparent)]
+    Statement(#[from] sqlx::Error),
+    #[error(transparent)]
+    Migration(#[from] sqlx::migrate::MigrateError),
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(DatabaseError(Cause::Statement(error)))
+    }
+}
+
+impl From<sqlx::migrate::MigrateError> for StoreError {
+    fn from(error: sqlx::migrate::MigrateError) -> Self {
+        Self::Database(DatabaseError(Cause::Migration(error)))
+    }
+}
+
+impl From<ContentCause> for StoreError {
+    fn from(cause: ContentCause) -> Self {
+        Self::Locked(cause)
+    }
+}

@@ -1,0 +1,245 @@
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use postern_model::{Algorithm, Digest};
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+
+use crate::StoreError;
+use crate::database::{blocking, detached};
+use crate::hashing::Hasher;
+use crate::uploads::{Lease, Session, UploadStatus};
+
+/// How many bytes are hashed and written at once.
+const BATCH_BYTES: usize = 512 << 10;
+/// How many pieces a batch may have: a peer that sends single bytes must not make each of them cost a buffer.
+const BATCH_PIECES: usize = 1024;
+const REHASH_BYTES: usize = 1 << 20;
+
+/// Where an upload is: its open file and the hash of what is in it. Travels to the blocking pool and back.
+pub(crate) struct Position {
+    // INVARIANT: held as long as anything may still write to the file, also when the writer itself was dropped.
+    _lease: Lease,
+    file: Arc<File>,
+    hasher: Hasher,
+    offset: u64,
+}
+
+impl Position {
+    pub(crate) fn new(lease: Lease, file: File, hasher: Hasher, offset: u64) -> Self {
+        Self { _lease: lease, file: Arc::new(file), hasher, offset }
+    }
+
+    /// Hashes and writes a batch. Blocks.
+    fn append(&mut self, batch: &[Bytes]) -> io::Result<()> {
+        for piece in batch {
+            self.hasher.update(piece);
+            self.file.write_all_at(piece, self.offset)?;
+            self.offset += piece.len() as u64;
+        }
+        Ok(())
+    }
+}
+
+/// The only writer of an open upload.
+///
+/// Holds at most two batches of bytes: one being gathered, one being hashed and written. Dropped without
+/// [`pause`](Self::pause) or [`commit`](Self::commit), as when the client's connection breaks, it saves its progress in the
+/// background; until then the upload is [`StoreError::Busy`].
+pub struct UploadWriter {
+    work: Option<Work>,
+}
+
+struct Work {
+    session: Session,
+    /// `None` while a batch is being written.
+    position: Option<Position>,
+    writing: Option<JoinHandle<(Position, io::Result<()>)>>,
+    gathered: Vec<Bytes>,
+    gathered_bytes: usize,
+    accepted: u64,
+}
+
+impl UploadWriter {
+    pub(crate) fn new(session: Session, position: Position) -> Self {
+        let accepted = position.offset;
+        let work = Work {
+            session,
+            position: Some(position),
+            writing: None,
+            gathered: Vec::new(),
+            gathered_bytes: 0,
+            accepted,
+        };
+        Self { work: Some(work) }
+    }
+
+    /// How many bytes were taken so far, also those that are not written yet.
+    pub fn offset(&self) -> u64 {
+        self.work.as_ref().map_or(0, |work| work.accepted)
+    }
+
+    /// Takes the next bytes.
+    ///
+    /// # Errors
+    /// [`StoreError::TooLarge`], which discards the upload; [`StoreError::Io`], after which it can be taken up again where it
+    /// was last paused. Either way this writer is spent.
+    pub async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
+        let work = self.work.as_mut().ok_or(StoreError::Interrupted)?;
+        let limit_bytes = work.session.repository.inner.options.max_blob_bytes;
+        if work.accepted.saturating_add(bytes.len() as u64) > limit_bytes {
+            if let Some(work) = self.work.take() {
+                detached(work.discard()).await?;
+            }
+            return Err(StoreError::TooLarge { limit_bytes });
+        }
+        let written = work.take(bytes).await;
+        if written.is_err() {
+            self.work = None;
+        }
+        written
+    }
+
+    /// Makes what was taken durable and lets go of the upload, to be taken up later.
+    pub async fn pause(mut self) -> Result<UploadStatus, StoreError> {
+        let work = self.work.take().ok_or(StoreError::Interrupted)?;
+        detached(work.save()).await
+    }
+
+    /// Makes the upload a blob of the repository, durably.
+    ///
+    /// # Errors
+    /// [`StoreError::DigestMismatch`] when the bytes have another digest; the upload is gone then.
+    pub async fn commit(mut self, expected: Digest) -> Result<u64, StoreError> {
+        let work = self.work.take().ok_or(StoreError::Interrupted)?;
+        detached(work.commit(expected)).await
+    }
+}
+
+impl Drop for UploadWriter {
+    fn drop(&mut self) {
+        if let (Some(work), Ok(runtime)) = (self.work.take(), Handle::try_current()) {
+            runtime.spawn(async move {
+                if let Err(error) = work.save().await {
+                    tracing::debug!(error = %error, "progress of an abandoned upload was not saved");
+                }
+            });
+        }
+    }
+}
+
+impl Work {
+    async fn take(&mut self, bytes: Bytes) -> Result<(), StoreError> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.accepted += bytes.len() as u64;
+        self.gathered_bytes += bytes.len();
+        self.gathered.push(bytes);
+        if self.gathered_bytes >= BATCH_BYTES || self.gathered.len() >= BATCH_PIECES {
+            self.send().await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the batch being written, then sends the gathered one after it.
+    async fn send(&mut self) -> Result<(), StoreError> {
+        self.settle().await?;
+        let Some(mut position) = self.position.take() else { return Err(StoreError::Interrupted) };
+        let batch = std::mem::take(&mut self.gathered);
+        self.gathered_bytes = 0;
+        self.writing = Some(tokio::task::spawn_blocking(move || {
+            let written = position.append(&batch);
+            (position, written)
+        }));
+        Ok(())
+    }
+
+    async fn settle(&mut self) -> Result<(), StoreError> {
+        let Some(writing) = &mut self.writing else { return Ok(()) };
+        let joined = writing.await;
+        self.writing = None;
+        let (position, written) = joined.map_err(|_| StoreError::Interrupted)?;
+        // After a failure the file and the hash may disagree: the position is of no more use.
+        written?;
+        self.position = Some(position);
+        Ok(())
+    }
+
+    /// Writes everything out; gives the session and its position.
+    async fn drain(mut self) -> Result<(Session, Position), StoreError> {
+        self.settle().await?;
+        if !self.gathered.is_empty() {
+            self.send().await?;
+            self.settle().await?;
+        }
+        let position = self.position.ok_or(StoreError::Interrupted)?;
+        Ok((self.session, position))
+    }
+
+    async fn save(self) -> Result<UploadStatus, StoreError> {
+        let (session, position) = self.drain().await?;
+        if position.offset == session.status.offset {
+            return Ok(session.status);
+        }
+        let (inner, first) = (Arc::clone(&session.repository.inner), session.status.offset == 0);
+        let (name, file) = (session.file, Arc::clone(&position.file));
+        blocking(move || {
+            file.sync_data()?;
+            if first { inner.files.sync_entry(name) } else { Ok(()) }
+        })
+        .await?;
+        session.save(position.offset, position.hasher.save()).await
+    }
+
+    async fn commit(self, expected: Digest) -> Result<u64, StoreError> {
+        let (session, position) = self.drain().await?;
+        let (inner, name) = (Arc::clone(&session.repository.inner), session.file);
+        let (file, offset, hasher) = (Arc::clone(&position.file), position.offset, position.hasher.clone());
+        let actual = blocking(move || {
+            let hasher = if hasher.algorithm() == expected.algorithm() {
+                hasher
+            } else {
+                hash_file(&file, expected.algorithm(), offset)?
+            };
+            let actual = hasher.finish();
+            if actual == expected {
+                file.sync_all()?;
+                inner.files.sync_entry(name)?;
+            }
+            Ok::<_, io::Error>(actual)
+        })
+        .await?;
+        if actual != expected {
+            session.discard().await?;
+            return Err(StoreError::DigestMismatch { expected: Box::new(expected), actual: Box::new(actual) });
+        }
+        session.finish(expected, position.offset).await?;
+        Ok(position.offset)
+    }
+
+    async fn discard(mut self) -> Result<(), StoreError> {
+        // The position is kept to the end: it holds the lease.
+        let settled = self.settle().await;
+        self.session.discard().await?;
+        settled
+    }
+}
+
+/// Hashes the first `length` bytes of a file. Blocks.
+pub(crate) fn hash_file(file: &File, algorithm: Algorithm, length: u64) -> io::Result<Hasher> {
+    let mut hasher = Hasher::new(algorithm);
+    let mut buffer = vec![0; REHASH_BYTES];
+    let mut offset = 0;
+    while offset < length {
+        let wanted = usize::try_from(length - offset).unwrap_or(usize::MAX).min(REHASH_BYTES);
+        let target = buffer.get_mut(..wanted).ok_or(io::ErrorKind::InvalidInput)?;
+        file.read_exact_at(target, offset)?;
+        hasher.update(target);
+        offset += wanted as u64;
+    }
+    Ok(hasher)
+}
