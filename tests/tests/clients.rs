@@ -139,7 +139,7 @@ fn a_workload_passes_the_wall_through_its_gateway() {
     bench.containers.use_proxy(&bench.server.bootstrap().proxy.clone());
     let image = format!("docker://{}/hello:1", bench.named());
     let refused = bench.containers.skopeo().args(["inspect", &image]).run().failed();
-    assert!(refused.stderr.contains("is not allowed access"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("403 (Forbidden)"), "{}", refused.stderr);
 
     let run_as = |command: &[&str]| {
         let rest = [&["--as", group.as_str(), "--"], command].concat();
@@ -177,14 +177,14 @@ fn a_workload_passes_the_wall_by_its_client_certificate() {
     admin.update(&registry, &json!({"publicNetworkAccess": "Disabled"}));
     let source = format!("docker://{image}");
     let refused = bench.containers.skopeo().args(["inspect", &source]).run().failed();
-    assert!(refused.stderr.contains("is not allowed access"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("403 (Forbidden)"), "{}", refused.stderr);
 
     let folder = bench.containers.scratch().join("certificate");
     let out = folder.to_str().expect("a path is text");
     let _ = postern(&bench.server, &["workload", "certificate"], &["--as", &group, "--out", out]).run().succeeded();
     // The gate opens for the workload; the administrator's credentials are not its identity's, so it closes again.
     let other = bench.containers.skopeo().args(["inspect", "--cert-dir", out, &source]).run().failed();
-    assert!(other.stderr.contains("is not allowed access"), "{}", other.stderr);
+    assert!(other.stderr.contains("403 (Forbidden)"), "{}", other.stderr);
     let refresh = refresh_token(&bench, &folder);
     bench.containers.set_credentials(&[(&bench.localhost(), "00000000-0000-0000-0000-000000000000", &refresh)]);
     let inspected = bench.containers.skopeo().args(["inspect", "--no-tags", "--cert-dir", out, &source]).run();
@@ -192,7 +192,7 @@ fn a_workload_passes_the_wall_by_its_client_certificate() {
     let _ = bench.containers.buildah().args(["pull", "--cert-dir", out, &source]).run().succeeded();
     // The same token without the certificate is worth nothing.
     let stolen = bench.containers.skopeo().args(["inspect", &source]).run().failed();
-    assert!(stolen.stderr.contains("is not allowed access"), "{}", stolen.stderr);
+    assert!(stolen.stderr.contains("403 (Forbidden)"), "{}", stolen.stderr);
 }
 
 /// The identity's registry refresh token, got with the workload's certificate.

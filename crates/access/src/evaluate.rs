@@ -371,6 +371,8 @@ fn missing_role(inputs: &Inputs<'_>, principal: &Principal, missing: Actions) ->
             AuthorizationBlocker::ConditionNotMet { assignment, role }
         });
     }
+    // The nearest miss last: what a condition refused was honoured here otherwise.
+    blockers.sort_by_key(|blocker| matches!(blocker, AuthorizationBlocker::ConditionNotMet { .. }));
     blockers
 }
 

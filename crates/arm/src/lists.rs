@@ -236,7 +236,7 @@ fn next_link(call: &Call, last: &str) -> String {
     let mut link = format!("{}{}?api-version={}", call.state.arm_endpoint, call.path, call.version);
     for name in ["$filter", "$expand"] {
         if let Some(value) = call.query.get(name) {
-            link.push_str(&format!("&{}={}", encode(name), encode(value)));
+            link = format!("{link}&{}={}", encode(name), encode(value));
         }
     }
     format!("{link}&%24skiptoken={}", encode(last))

@@ -63,7 +63,6 @@ pub(crate) struct Draft<'a> {
     pub(crate) rights: &'a Rights,
     pub(crate) id: ResourceId,
     pub(crate) existing: Option<&'a Arc<Resource>>,
-    pub(crate) is_patch: bool,
     pub(crate) document: Document,
     /// What must change together with it.
     pub(crate) also: Vec<Change>,
@@ -183,7 +182,6 @@ impl PutPlan {
             rights: &rights,
             id,
             existing,
-            is_patch: self.is_patch,
             document,
             also: Vec::new(),
         };

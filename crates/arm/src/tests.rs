@@ -1,1 +1,260 @@
+mod assignments;
+mod networks;
+mod registries;
+mod requests;
+mod tokens;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use axum::Router;
+use axum::body::Body;
+use http::{HeaderMap, Request};
+use http_body_util::BodyExt as _;
+use postern_identity::{Identity, IdentityOptions, IdentitySettings, SecretOwner, authority_router};
+use postern_model::{Clock, IpRuleMode, PrincipalId, Random, ResourceId, Secret, TenantId, Timestamp};
+use postern_store::{Directory, DirectoryOptions, Expected, Keep, Store, StoreOptions};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tower::ServiceExt as _;
+use uuid::Uuid;
+
+use crate::{ArmState, router};
+
+const START: i64 = 1_795_308_729;
+const ENDPOINT: &str = "https://localhost:8443";
+const SUFFIX: &str = "azurecr.io.localhost:8443";
+const TENANT: Uuid = Uuid::from_u128(0x7e);
+const SUBSCRIPTION: &str = "/subscriptions/00000000-0000-0000-0000-000000000051";
+const GROUP: &str = "/subscriptions/00000000-0000-0000-0000-000000000051/resourceGroups/Group";
+const OWNER: &str = "8e3af657-a8ff-443c-a75c-2fe8c4bcb635";
+const CONTRIBUTOR: &str = "b24988ac-6180-42a0-ab88-20f7382dd24c";
+const READER: &str = "acdd72a7-3385-48ef-bd42-f606fba81ae7";
+const PULL: &str = "7f951dda-4ed3-4680-a7ca-43fe172d538d";
+
+struct TestClock(AtomicI64);
+
+impl Clock for TestClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_unix_seconds(self.0.load(Ordering::SeqCst))
+    }
+}
+
+/// SplitMix64 from a fixed seed.
+struct TestRandom(AtomicU64);
+
+impl Random for TestRandom {
+    fn fill(&self, buffer: &mut [u8]) {
+        for chunk in buffer.chunks_mut(8) {
+            let mut z = self.0.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::SeqCst);
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            chunk.copy_from_slice(&(z ^ (z >> 31)).to_le_bytes()[..chunk.len()]);
+        }
+    }
+}
+
+/// Who calls in these tests.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Who {
+    /// Owns the subscription.
+    Owner = 0,
+    /// Contributes to the group.
+    Contributor = 1,
+    /// Reads the group.
+    Reader = 2,
+    /// Has no roles.
+    Stranger = 3,
+}
+
+impl Who {
+    const ALL: [Self; 4] = [Self::Owner, Self::Contributor, Self::Reader, Self::Stranger];
+
+    const fn id(self) -> Uuid {
+        Uuid::from_u128(0xa0 + self as u128)
+    }
+
+    const fn client(self) -> Uuid {
+        Uuid::from_u128(0xc0 + self as u128)
+    }
+
+    const fn role(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::Owner => Some((OWNER, SUBSCRIPTION)),
+            Self::Contributor => Some((CONTRIBUTOR, GROUP)),
+            Self::Reader => Some((READER, GROUP)),
+            Self::Stranger => None,
+        }
+    }
+}
+
+/// The router over a subscription with a group, and four callers with their tokens.
+struct Bench {
+    router: Router,
+    directory: Directory,
+    store: Store,
+    identity: Arc<Identity>,
+    clock: Arc<TestClock>,
+    tokens: Vec<String>,
+    _folder: TempDir,
+}
+
+/// What came back.
+struct Answer {
+    status: u16,
+    body: Value,
+    headers: HeaderMap,
+}
+
+impl Answer {
+    /// Status and error code in short, or just the status.
+    fn short(&self) -> String {
+        match self.body.pointer("/error/code").and_then(Value::as_str) {
+            Some(code) => format!("{} {code}", self.status),
+            None => self.status.to_string(),
+        }
+    }
+
+    fn at(&self, pointer: &str) -> Value {
+        self.body.pointer(pointer).cloned().unwrap_or(Value::Null)
+    }
+}
+
+impl Bench {
+    async fn new() -> Self {
+        let folder = TempDir::new().unwrap();
+        let clock = Arc::new(TestClock(AtomicI64::new(START)));
+        let random = Arc::new(TestRandom(AtomicU64::new(1)));
+        let options = StoreOptions::new(folder.path().join("data"), Arc::clone(&clock) as _, Arc::clone(&random) as _);
+        let store = Store::open(options).await.unwrap();
+        let options = DirectoryOptions { settings: Arc::default(), suffix: SUFFIX.into(), default_registry: None };
+        let directory = Directory::open(&store, options).await.unwrap();
+        let identity = Identity::open(IdentityOptions {
+            store: store.clone(),
+            directory: directory.clone(),
+            clock: Arc::clone(&clock) as _,
+            random: Arc::clone(&random) as _,
+            settings: IdentitySettings {
+                tenant: TenantId(TENANT),
+                authority: "localhost".into(),
+                arm_audiences: vec![format!("{ENDPOINT}/")],
+                certificate_names: vec!["localhost".into()],
+                certificate_files: None,
+            },
+        })
+        .await
+        .unwrap();
+        let router = router(ArmState {
+            directory: directory.clone(),
+            identity: Arc::clone(&identity),
+            store: store.clone(),
+            clock: Arc::clone(&clock) as _,
+            random: Arc::clone(&random) as _,
+            arm_endpoint: ENDPOINT.into(),
+            ip_rule_mode: IpRuleMode::Strict,
+        });
+        let mut bench = Self { router, directory, store, identity, clock, tokens: Vec::new(), _folder: folder };
+        bench.place(SUBSCRIPTION, json!({"displayName": "Test", "postern": {"secret": "kept"}})).await;
+        bench.place(GROUP, json!({"location": "eastus"})).await;
+        for who in Who::ALL {
+            bench.enter(who).await;
+        }
+        bench
+    }
+
+    /// Stores a document past the API.
+    async fn place(&self, id: &str, document: Value) {
+        let document = document.as_object().unwrap().clone();
+        self.directory.put(id.parse().unwrap(), document, Expected::Any).await.unwrap();
+    }
+
+    async fn enter(&mut self, who: Who) {
+        let id = format!("/providers/Microsoft.Graph/servicePrincipals/{}", who.id());
+        self.place(&id, json!({"properties": {"appId": who.client().to_string()}})).await;
+        if let Some((role, scope)) = who.role() {
+            let id = format!(
+                "{scope}/providers/Microsoft.Authorization/roleAssignments/{}",
+                Uuid::from_u128(0xd0 + who as u128)
+            );
+            self.place(&id, json!({"properties": {"principalId": who.id().to_string(), "roleDefinitionId": role}}))
+                .await;
+        }
+        let owner = SecretOwner::Principal(PrincipalId(who.id())).to_string();
+        let secret = Secret::new("a secret of no importance");
+        self.store.credentials().put(&owner, "first", &secret, Keep::Hashed, None).await.unwrap();
+        let token = self.token(who.client(), secret.expose()).await.unwrap();
+        self.tokens.push(token);
+    }
+
+    async fn token(&self, client: Uuid, secret: &str) -> Option<String> {
+        let form = format!(
+            "grant_type=client_credentials&client_id={client}&client_secret={}&scope=https%3A%2F%2Fmanagement.azure.com%2F.default",
+            secret.replace(' ', "+")
+        );
+        let request = Request::post(format!("/{TENANT}/oauth2/v2.0/token"))
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(Body::from(form))
+            .unwrap();
+        let response = authority_router(Arc::clone(&self.identity)).oneshot(request).await.unwrap();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        body.get("access_token").and_then(Value::as_str).map(str::to_owned)
+    }
+
+    async fn request(&self, request: Request<Body>) -> Answer {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        let body = if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).unwrap() };
+        Answer { status: parts.status.as_u16(), body, headers: parts.headers }
+    }
+
+    async fn send(&self, who: Who, method: &str, path: &str, body: Option<Value>) -> Answer {
+        let separator = if path.contains('?') { '&' } else { '?' };
+        let version =
+            if path.contains("api-version=") { String::new() } else { format!("{separator}api-version=2025-11-01") };
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{path}{version}"))
+            .header("authorization", format!("Bearer {}", self.tokens[who as usize]))
+            .body(body.map_or_else(Body::empty, |body| Body::from(body.to_string())))
+            .unwrap();
+        self.request(request).await
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        self.send(Who::Owner, "GET", path, None).await
+    }
+
+    async fn put(&self, path: &str, body: Value) -> Answer {
+        self.send(Who::Owner, "PUT", path, Some(body)).await
+    }
+
+    async fn post(&self, path: &str, body: Value) -> Answer {
+        self.send(Who::Owner, "POST", path, Some(body)).await
+    }
+
+    async fn delete(&self, path: &str) -> Answer {
+        self.send(Who::Owner, "DELETE", path, None).await
+    }
+
+    /// A registry made by its owner.
+    async fn registry(&self, name: &str) -> String {
+        let path = registry(name);
+        let answer = self.put(&path, premium(json!({}))).await;
+        assert_eq!(answer.status, 201, "{}", answer.body);
+        path
+    }
+}
+
+fn registry(name: &str) -> String {
+    format!("{GROUP}/providers/Microsoft.ContainerRegistry/registries/{name}")
+}
+
+fn premium(properties: Value) -> Value {
+    json!({"location": "eastus", "sku": {"name": "Premium"}, "properties": properties})
+}
+
+fn id(text: &str) -> ResourceId {
+    text.parse().unwrap()
+}

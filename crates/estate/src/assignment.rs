@@ -105,11 +105,10 @@ impl Denial {
             }
         };
         let parts = (ids("principals"), ids("excludePrincipals"), permissions_of(resource), condition);
-        let (principals, excluded, permissions, condition, problem) = match parts {
-            (Some(principals), Some(excluded), Some(permissions), Some(condition)) => {
+        let (principals, excluded, permissions, condition, problem) =
+            if let (Some(principals), Some(excluded), Some(permissions), Some(condition)) = parts {
                 (principals, excluded, permissions, condition, None)
-            }
-            _ => {
+            } else {
                 let everything = postern_access::Permissions {
                     actions: vec!["*".into()],
                     data_actions: vec!["*".into()],
@@ -117,8 +116,7 @@ impl Denial {
                 };
                 let problem = Problem::new(&resource.id, "cannot be read: it takes everything away from everybody");
                 (vec![EVERYBODY], Vec::new(), Arc::from([everything]), None, Some(problem))
-            }
-        };
+            };
         let reaches_below =
             resource.property(&["doNotApplyToChildScopes"]).is_none_or(|value| value != &Value::Bool(true));
         let name = resource.text(&["denyAssignmentName"]).unwrap_or_else(|| resource.id.name());

@@ -186,14 +186,11 @@ impl Estate {
     fn index_role(&mut self, resource: &Resource) {
         let Ok(id) = Uuid::try_parse(resource.id.name()) else { return };
         let name = resource.text(&["roleName"]).unwrap_or_else(|| resource.id.name()).into();
-        match permissions_of(resource) {
-            Some(permissions) => {
-                self.roles.entry(id).or_default().insert(resource.id.clone(), Role { name, permissions });
-            }
-            None => {
-                let problem = Problem::new(&resource.id, "`permissions` cannot be read: the role gives nothing");
-                self.problems.insert(resource.id.clone(), problem);
-            }
+        if let Some(permissions) = permissions_of(resource) {
+            self.roles.entry(id).or_default().insert(resource.id.clone(), Role { name, permissions });
+        } else {
+            let problem = Problem::new(&resource.id, "`permissions` cannot be read: the role gives nothing");
+            self.problems.insert(resource.id.clone(), problem);
         }
     }
 
@@ -217,7 +214,9 @@ impl Estate {
         if is(GROUPS)
             && let Ok(group) = id.name().parse::<PrincipalId>()
         {
-            members_of(resource).iter().for_each(|member| take_from(&mut self.groups, member, &group));
+            for member in members_of(resource) {
+                take_from(&mut self.groups, &member, &group);
+            }
         }
         if let Some(principal) = principal_of(resource) {
             take_from(&mut self.principals, &principal.id, id);

@@ -239,7 +239,9 @@ fn resource(mut object: Document, at: &str) -> Result<Vec<Document>, ImportError
     if let Some(key) = object.keys().find(|key| !is_known(key)) {
         return Err(ImportError::UnknownKey { at: at.to_owned(), key: shown(key) });
     }
-    DROPPED.iter().for_each(|key| drop(object.remove(*key)));
+    for key in DROPPED {
+        object.remove(key);
+    }
     object.insert("id".into(), id.as_str().into());
     object.insert("name".into(), id.name().into());
     object.insert("type".into(), resource_type.clone().into());

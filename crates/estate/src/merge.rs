@@ -14,7 +14,9 @@ const SERVER_KEYS: [&str; 5] = ["id", "name", "type", "systemData", "etag"];
 /// A body without `properties` says nothing about them. For other types than registries the body replaces everything.
 pub fn put(resource_type: &str, existing: Option<&Document>, body: &Document, version: ApiVersion) -> Document {
     let mut document = body.clone();
-    SERVER_KEYS.iter().for_each(|key| drop(document.remove(*key)));
+    for key in SERVER_KEYS {
+        document.remove(key);
+    }
     if !resource_type.eq_ignore_ascii_case(REGISTRIES) {
         return document;
     }
@@ -38,7 +40,9 @@ pub fn put(resource_type: &str, existing: Option<&Document>, body: &Document, ve
 
 fn put_properties(stored: Option<&Document>, mut body: Document, version: ApiVersion) -> Document {
     normalize(&mut body);
-    READ_ONLY.iter().for_each(|path| drop(remove_at(&mut body, path)));
+    for path in READ_ONLY {
+        remove_at(&mut body, path);
+    }
     let mut result = stored.cloned().unwrap_or_default();
     for property in PROPERTIES.iter().filter(|property| property.is_known(version)) {
         match value_at(&body, property.path) {
@@ -73,11 +77,15 @@ fn overlay_unknown(result: &mut Document, body: &Document) {
 /// A PATCH: what the body leaves out stays, at every depth; `null` takes away; lists and `tags` are replaced as a whole.
 pub fn patch(resource_type: &str, existing: &Document, body: &Document, version: ApiVersion) -> Document {
     let mut body = body.clone();
-    SERVER_KEYS.iter().for_each(|key| drop(body.remove(*key)));
+    for key in SERVER_KEYS {
+        body.remove(key);
+    }
     if resource_type.eq_ignore_ascii_case(REGISTRIES) {
         if let Some(properties) = body.get_mut("properties").and_then(Value::as_object_mut) {
             normalize(properties);
-            READ_ONLY.iter().for_each(|path| drop(remove_at(properties, path)));
+            for path in READ_ONLY {
+                remove_at(properties, path);
+            }
             for property in PROPERTIES.iter().filter(|property| !property.is_known(version)) {
                 remove_at(properties, property.path);
             }

@@ -47,7 +47,9 @@ impl Estate {
         if let Some(Value::Array(rules)) =
             properties.get_mut("networkRuleSet").and_then(|set| set.get_mut("virtualNetworkRules"))
         {
-            rules.iter_mut().for_each(|rule| respell_subnet(rule, version));
+            for rule in rules {
+                respell_subnet(rule, version);
+            }
         }
         properties.insert("loginServer".into(), self.login_server(&registry.id).into());
         properties.insert("creationDate".into(), registry.created.to_string().into());

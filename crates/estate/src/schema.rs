@@ -1,5 +1,7 @@
 //! What each api-version knows of a registry, and what an absent property means.
 
+#![expect(clippy::inconsistent_digit_grouping, reason = "the numbers are days: year, month, day")]
+
 use serde_json::{Value, json};
 
 use crate::version::ApiVersion;

@@ -16,16 +16,15 @@ impl Provider for UserAssignedIdentities {
     fn complete(&self, draft: &mut Draft<'_>) -> Result<(), ArmError> {
         let uuid = |text: Option<&str>| text.and_then(|text| Uuid::try_parse(text).ok());
         let existing = draft.existing.map(|resource| (resource.text(&["principalId"]), resource.text(&["clientId"])));
-        let (principal, client) = match existing {
-            Some((principal, client)) => (uuid(principal), uuid(client)),
-            None => {
-                let given = uuid(draft.text(&["principalId"]));
-                let principal = draft.new_principal(draft.text(&["principalId"]));
-                // Both ids of a file are kept, or none.
-                let client = uuid(draft.text(&["clientId"])).filter(|_| given == Some(principal.0));
-                let client = client.filter(|client| draft.estate.principal_by_client_id(*client).is_none());
-                (Some(principal.0), client)
-            }
+        let (principal, client) = if let Some((principal, client)) = existing {
+            (uuid(principal), uuid(client))
+        } else {
+            let given = uuid(draft.text(&["principalId"]));
+            let principal = draft.new_principal(draft.text(&["principalId"]));
+            // Both ids of a file are kept, or none.
+            let client = uuid(draft.text(&["clientId"])).filter(|_| given == Some(principal.0));
+            let client = client.filter(|client| draft.estate.principal_by_client_id(*client).is_none());
+            (Some(principal.0), client)
         };
         let fresh = || draft.state.random.uuid();
         let (principal, client) = (principal.unwrap_or_else(fresh), client.unwrap_or_else(fresh));

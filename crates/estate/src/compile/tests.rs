@@ -170,9 +170,8 @@ fn connections_tokens_and_the_scanner() {
         token("tok-3", "gone", "enabled"), token("tok-4", "odd", "?"),
         {"id": "/subscriptions/S/providers/Microsoft.Security/pricings/containers", "properties": {"pricingTier": "Standard"}},
     ]));
-    use ConnectionStatus::{Approved, Pending, Rejected};
     let statuses: Vec<_> = rules.network.private_endpoints.iter().map(|connection| connection.status).collect();
-    assert_eq!(statuses, [Approved, Pending, Rejected]);
+    assert_eq!(statuses, [ConnectionStatus::Approved, ConnectionStatus::Pending, ConnectionStatus::Rejected]);
     let app = "app".parse().unwrap();
     let shown =
         |name: &str| rules.tokens.get(name).map(|token| (token.enabled, token.actions.allows(&app).to_string()));

@@ -90,9 +90,13 @@ fn removing_everything_leaves_nothing_behind() {
     let mut estate = estate(everything());
     let full = estate.clone();
     let again: Vec<_> = estate.iter().cloned().collect();
-    again.iter().for_each(|resource| assert!(estate.insert(Arc::clone(resource)).is_some()));
+    for resource in &again {
+        assert!(estate.insert(Arc::clone(resource)).is_some());
+    }
     same(&estate, &full);
-    again.iter().for_each(|resource| assert!(estate.remove(&resource.id, 5).is_some()));
+    for resource in &again {
+        assert!(estate.remove(&resource.id, 5).is_some());
+    }
     same(&estate, &Estate::new("x"));
     assert_eq!(estate.generation(), 5);
 }

@@ -25,13 +25,10 @@ pub fn role_assignment(
             format!("The role assignment name '{}' is not valid: it must be a GUID.", shown(id.name())),
         ));
     }
-    if let Some(stated) = text("scope") {
-        if stated.parse::<ResourceId>().ok().as_ref() != Some(&scope) {
-            return Err(malformed(
-                "properties.scope",
-                "The scope of the role assignment is not the scope of the request.",
-            ));
-        }
+    if let Some(stated) = text("scope")
+        && stated.parse::<ResourceId>().ok().as_ref() != Some(&scope)
+    {
+        return Err(malformed("properties.scope", "The scope of the role assignment is not the scope of the request."));
     }
     let principal = text("principalId").and_then(|text| text.parse::<PrincipalId>().ok());
     let principal =

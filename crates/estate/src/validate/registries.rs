@@ -176,7 +176,7 @@ fn policies(properties: &Document) -> Result<(), Refusal> {
 #[derive(Default)]
 struct Rules {
     deny: bool,
-    ip_rules: usize,
+    addresses: usize,
     subnets: usize,
 }
 
@@ -219,7 +219,7 @@ fn network_rules(properties: &Document, limits: &RegistryLimits) -> Result<Rules
         }
     }
     let default_action = value_at(properties, &["networkRuleSet", "defaultAction"]).and_then(Value::as_str);
-    Ok(Rules { deny: default_action == Some("Deny"), ip_rules: ip_rules.len(), subnets: subnets.len() })
+    Ok(Rules { deny: default_action == Some("Deny"), addresses: ip_rules.len(), subnets: subnets.len() })
 }
 
 fn action(rule: &Value, target: &str) -> Result<(), Refusal> {
@@ -257,7 +257,7 @@ fn for_sku(properties: &Document, sku: Sku, rules: &Rules) -> Result<(), Refusal
     let enabled = |policy| is(properties, &["policies", policy, "status"], "enabled");
     let switched = |name| is(properties, &[name], "Enabled");
     let premium_only = [
-        (rules.deny || rules.ip_rules > 0 || rules.subnets > 0, "networkRuleSet", "Network rules"),
+        (rules.deny || rules.addresses > 0 || rules.subnets > 0, "networkRuleSet", "Network rules"),
         (is_on(properties, "dataEndpointEnabled"), "dataEndpointEnabled", "The dedicated data endpoint"),
         (is(properties, &["encryption", "status"], "enabled"), "encryption", "Encryption with customer managed keys"),
         (enabled("quarantinePolicy"), "policies.quarantinePolicy", "The quarantine policy"),

@@ -5,6 +5,7 @@ use super::*;
 use crate::estate::tests::{REGISTRY, SUBSCRIPTION, assignment, estate, id, oid, uuid};
 use crate::{Document, Refusal};
 
+const FIRST: &str = "InvalidParameter properties.networkRuleSet.ipRules[0]";
 const PULL: &str = "7f951dda-4ed3-4680-a7ca-43fe172d538d";
 const SUBNET: &str = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Network/virtualNetworks/v/subnets/s";
 
@@ -106,7 +107,6 @@ fn values() {
 #[test]
 fn network_rules() {
     let ip = |value: &str| json!({"networkRuleSet": {"defaultAction": "Deny", "ipRules": [{"action": "Allow", "value": value}]}});
-    const FIRST: &str = "InvalidParameter properties.networkRuleSet.ipRules[0]";
     check("Premium", ip("198.51.100.0/24"), "ok");
     for bad in ["2001:db8::1", "10.0.0.0/8", "example.com", "198.51.100.7/33"] {
         check("Premium", ip(bad), FIRST);

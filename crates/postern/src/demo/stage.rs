@@ -303,6 +303,10 @@ fn why(record: &Value) -> String {
         .collect();
     let is_workload = record.pointer("/origin/workload").is_some_and(|workload| !workload.is_null());
     let told = if is_workload { findings.last() } else { findings.first() };
+    let told = told.copied().unwrap_or_default();
     // Connections have generated names.
-    told.map(|told| told.split(" connection `").next().unwrap_or(told).to_owned()).unwrap_or_default()
+    match told.split_once("connection `").and_then(|(before, rest)| Some((before, rest.split_once('`')?.1))) {
+        Some((before, after)) => format!("{before}connection{after}"),
+        None => told.to_owned(),
+    }
 }

@@ -39,9 +39,8 @@ impl Scope<'_> {
             }
             Value::Object(object) => {
                 let entries = object.iter().map(|(key, entry)| {
-                    let key = match self.value(&Value::String(key.clone()), depth)? {
-                        Value::String(key) => key,
-                        _ => return Err((key.clone(), "a key must be a text".into())),
+                    let Value::String(key) = self.value(&Value::String(key.clone()), depth)? else {
+                        return Err((key.clone(), "a key must be a text".into()));
                     };
                     Ok((key, self.value(entry, depth)?))
                 });

@@ -1,0 +1,122 @@
+use super::*;
+
+fn roles(scope: &str, kind: &str) -> String {
+    format!("{}/providers/Microsoft.Authorization/{kind}", scope.trim_end_matches('/'))
+}
+
+fn assignment(principal: Uuid, role: &str) -> Value {
+    json!({"properties": {"principalId": principal.to_string(), "roleDefinitionId": format!("{}/{role}", roles(SUBSCRIPTION, "roleDefinitions"))}})
+}
+
+#[tokio::test]
+async fn an_assignment_takes_effect_and_ends() {
+    let bench = Bench::new().await;
+    let path = bench.registry("myregistry").await;
+    let name = Uuid::from_u128(1);
+    let one = format!("{}/{name}", roles(&path, "roleAssignments"));
+    let made = bench.put(&one, assignment(Who::Stranger.id(), PULL)).await;
+    assert_eq!(made.status, 201, "{}", made.body);
+    assert_eq!(made.at("/id"), json!(one));
+    let definition = bench.get(&format!("{}?$filter=roleName%20eq%20'AcrPull'", roles(&path, "roleDefinitions"))).await;
+    assert_eq!(made.at("/properties/roleDefinitionId"), definition.at("/value/0/id"), "clients compare them");
+    assert_eq!(definition.at("/value").as_array().unwrap().len(), 1);
+    assert_eq!(made.at("/properties/principalType"), "ServicePrincipal");
+    assert_eq!(made.at("/properties/scope"), json!(path));
+    let rules = bench.directory.registry_by_id(&id(&path)).unwrap();
+    assert_eq!(rules.grants.of(std::iter::once(PrincipalId(Who::Stranger.id()))).count(), 1);
+    assert_eq!(bench.put(&one, assignment(Who::Stranger.id(), PULL)).await.status, 200);
+    assert_eq!(
+        bench.put(&one, assignment(Who::Reader.id(), PULL)).await.short(),
+        "409 RoleAssignmentUpdateNotPermitted"
+    );
+    let twin = format!("{}/{}", roles(&path, "roleAssignments"), Uuid::from_u128(2));
+    assert_eq!(bench.put(&twin, assignment(Who::Stranger.id(), PULL)).await.short(), "409 RoleAssignmentExists");
+    assert_eq!(bench.delete(&one).await.at("/name"), json!(name.to_string()));
+    assert_eq!(bench.delete(&one).await.status, 204);
+    assert_eq!(bench.get(&one).await.short(), "404 RoleAssignmentNotFound");
+    let rules = bench.directory.registry_by_id(&id(&path)).unwrap();
+    assert_eq!(rules.grants.of(std::iter::once(PrincipalId(Who::Stranger.id()))).count(), 0);
+}
+
+#[tokio::test]
+async fn refusals() {
+    let bench = Bench::new().await;
+    let path = bench.registry("myregistry").await;
+    let one = format!("{}/{}", roles(&path, "roleAssignments"), Uuid::from_u128(1));
+    let nobody = bench.put(&one, assignment(Uuid::from_u128(0x99), PULL)).await;
+    assert_eq!(nobody.short(), "400 PrincipalNotFound");
+    assert_eq!(
+        bench.put(&one, assignment(Who::Reader.id(), &Uuid::from_u128(5).to_string())).await.short(),
+        "404 RoleDefinitionDoesNotExist"
+    );
+    let mut with_condition = assignment(Who::Reader.id(), PULL);
+    with_condition["properties"]["condition"] = json!("@Request[");
+    assert_eq!(bench.put(&one, with_condition.clone()).await.short(), "400 InvalidCondition");
+    with_condition["properties"]["condition"] = json!("(!(ActionMatches{'x'}))");
+    assert_eq!(bench.put(&one, with_condition).await.at("/properties/conditionVersion"), "2.0");
+    assert_eq!(
+        bench
+            .put(&format!("{}/mine", roles(&path, "roleAssignments")), assignment(Who::Reader.id(), PULL))
+            .await
+            .short(),
+        "400 InvalidResourceName"
+    );
+    let absent = format!("{}/{}", roles(&registry("absent"), "roleAssignments"), Uuid::from_u128(1));
+    assert_eq!(bench.put(&absent, assignment(Who::Reader.id(), PULL)).await.short(), "404 ParentResourceNotFound");
+    let deny = format!("{}/{}", roles(GROUP, "denyAssignments"), Uuid::from_u128(1));
+    assert_eq!(bench.put(&deny, json!({"properties": {}})).await.short(), "405 MethodNotAllowed");
+    let root = format!("{}/{}", roles("/", "roleAssignments"), Uuid::from_u128(1));
+    assert_eq!(bench.put(&root, assignment(Who::Owner.id(), OWNER)).await.short(), "403 AuthorizationFailed");
+}
+
+#[tokio::test]
+async fn lists_look_up_and_down() {
+    let bench = Bench::new().await;
+    let path = bench.registry("myregistry").await;
+    bench
+        .put(
+            &format!("{}/{}", roles(&path, "roleAssignments"), Uuid::from_u128(1)),
+            assignment(Who::Stranger.id(), PULL),
+        )
+        .await;
+    let count = async |scope: &str, filter: &str| {
+        let path = roles(scope, "roleAssignments");
+        let path = if filter.is_empty() { path } else { format!("{path}?$filter={}", filter.replace(' ', "%20")) };
+        bench.get(&path).await.at("/value").as_array().map_or(0, Vec::len)
+    };
+    assert_eq!(count(&path, "atScope()").await, 4);
+    assert_eq!(count(GROUP, "atScope()").await, 3);
+    assert_eq!(count(GROUP, "").await, 4);
+    assert_eq!(count(SUBSCRIPTION, "").await, 4);
+    assert_eq!(count(SUBSCRIPTION, "atScope()").await, 1);
+    assert_eq!(count(SUBSCRIPTION, &format!("principalId eq '{}'", Who::Stranger.id())).await, 1);
+    assert_eq!(count(&path, &format!("atScope() and assignedTo('{}')", Who::Reader.id())).await, 1);
+    let all = bench.get(&roles(SUBSCRIPTION, "roleDefinitions")).await;
+    assert!(all.at("/value").as_array().unwrap().len() > 20);
+    let one = bench.get(&format!("{}/{PULL}", roles(SUBSCRIPTION, "roleDefinitions"))).await;
+    assert_eq!((one.status, one.at("/properties/roleName")), (200, json!("AcrPull")));
+}
+
+#[tokio::test]
+async fn custom_roles() {
+    let bench = Bench::new().await;
+    let path = bench.registry("myregistry").await;
+    let role = Uuid::from_u128(0x70);
+    let definition = format!("{}/{role}", roles(SUBSCRIPTION, "roleDefinitions"));
+    let body =
+        |name: &str, action: &str| json!({"properties": {"roleName": name, "permissions": [{"actions": [action]}]}});
+    assert_eq!(bench.put(&definition, body("AcrPull", "*")).await.short(), "409 RoleDefinitionWithSameNameExists");
+    assert_eq!(
+        bench.put(&definition, json!({"properties": {"roleName": "x"}})).await.short(),
+        "400 InvalidRequestContent"
+    );
+    assert_eq!(bench.put(&definition, body("lister", "Microsoft.ContainerRegistry/registries/read")).await.status, 201);
+    let found = bench.get(&format!("{}?$filter=roleName%20eq%20'lister'", roles(&path, "roleDefinitions"))).await;
+    assert_eq!(found.at("/value/0/properties/type"), "CustomRole");
+    assert_eq!(bench.send(Who::Stranger, "GET", &path, None).await.status, 403);
+    let one = format!("{}/{}", roles(&path, "roleAssignments"), Uuid::from_u128(1));
+    assert_eq!(bench.put(&one, assignment(Who::Stranger.id(), &role.to_string())).await.status, 201);
+    assert_eq!(bench.send(Who::Stranger, "GET", &path, None).await.status, 200);
+    assert_eq!(bench.send(Who::Stranger, "DELETE", &path, None).await.status, 403);
+    assert_eq!(bench.send(Who::Contributor, "PUT", &definition, Some(body("lister", "*"))).await.status, 403);
+}

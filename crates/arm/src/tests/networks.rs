@@ -1,0 +1,146 @@
+use postern_access::ConnectionStatus;
+
+use super::*;
+
+const ENDPOINTS: &str = "providers/Microsoft.Network/privateEndpoints";
+
+fn endpoint(registry: &str) -> Value {
+    json!({"location": "eastus", "properties": {"subnet": {"id": "/x"}, "privateLinkServiceConnections": [
+        {"name": "c", "properties": {"groupIds": ["registry"], "privateLinkServiceId": registry, "requestMessage": "please"}}]}})
+}
+
+fn statuses(bench: &Bench, registry: &str) -> Vec<ConnectionStatus> {
+    let rules = bench.directory.registry_by_id(&id(registry)).unwrap();
+    rules.network.private_endpoints.iter().map(|connection| connection.status).collect()
+}
+
+#[tokio::test]
+async fn a_private_endpoint_connects_and_is_approved_rejected_and_gone() {
+    let bench = Bench::new().await;
+    let path = bench.registry("myregistry").await;
+    let endpoint_path = format!("{GROUP}/{ENDPOINTS}/pe");
+    let made = bench.put(&endpoint_path, endpoint(&path)).await;
+    assert_eq!(made.status, 201);
+    let state = "/properties/privateLinkServiceConnections/0/properties/privateLinkServiceConnectionState/status";
+    assert_eq!(made.at(state), "Approved");
+    assert_eq!(statuses(&bench, &path), [ConnectionStatus::Approved]);
+    assert_eq!(bench.put(&endpoint_path, endpoint(&path)).await.status, 200);
+    let connections = bench.get(&format!("{path}/privateEndpointConnections")).await;
+    assert_eq!(connections.at("/value").as_array().unwrap().len(), 1, "putting it again connects nothing anew");
+    let shown = bench.get(&path).await;
+    assert_eq!(shown.at("/properties/privateEndpointConnections"), connections.at("/value"));
+    assert_eq!(shown.at("/properties/dataEndpointEnabled"), true);
+    let connection = connections.at("/value/0/id").as_str().unwrap().to_owned();
+    let decide = async |who, status: &str| {
+        let body = json!({"properties": {"privateEndpoint": {"id": "/forged"}, "privateLinkServiceConnectionState": {"status": status, "description": "x"}}});
+        bench.send(who, "PUT", &connection, Some(body)).await
+    };
+    let rejected = decide(Who::Owner, "Rejected").await;
+    assert_eq!((rejected.status, rejected.at("/properties/privateEndpoint/id")), (200, json!(endpoint_path)));
+    assert_eq!(statuses(&bench, &path), [ConnectionStatus::Rejected]);
+    assert_eq!(bench.get(&endpoint_path).await.at(state), "Rejected");
+    assert_eq!(decide(Who::Owner, "Perhaps").await.short(), "400 InvalidParameter");
+    assert_eq!(decide(Who::Contributor, "Approved").await.status, 200);
+    assert_eq!(decide(Who::Reader, "Approved").await.status, 403);
+    assert_eq!(bench.delete(&endpoint_path).await.status, 200);
+    assert_eq!(statuses(&bench, &path), [ConnectionStatus::Disconnected]);
+    assert_eq!(bench.delete(&connection).await.status, 200);
+    assert_eq!(statuses(&bench, &path), []);
+}
+
+#[tokio::test]
+async fn without_the_right_to_approve_it_waits() {
+    let bench = Bench::new().await;
+    let path = bench.registry("myregistry").await;
+    let elsewhere = format!("{SUBSCRIPTION}/resourceGroups/second");
+    bench.put(&elsewhere, json!({"location": "eastus"})).await;
+    // The stranger may do everything in a group of its own.
+    let assignment = format!("{elsewhere}/providers/Microsoft.Authorization/roleAssignments/{}", Uuid::from_u128(1));
+    bench
+        .put(
+            &assignment,
+            json!({"properties": {"principalId": Who::Stranger.id().to_string(), "roleDefinitionId": OWNER}}),
+        )
+        .await;
+    let made = bench.send(Who::Stranger, "PUT", &format!("{elsewhere}/{ENDPOINTS}/pe"), Some(endpoint(&path))).await;
+    assert_eq!(made.status, 201, "{}", made.body);
+    assert_eq!(statuses(&bench, &path), [ConnectionStatus::Pending]);
+    let manual = json!({"location": "eastus", "properties": {"manualPrivateLinkServiceConnections": endpoint(&path)["properties"]["privateLinkServiceConnections"]}});
+    bench.put(&format!("{GROUP}/{ENDPOINTS}/manual"), manual).await;
+    assert_eq!(statuses(&bench, &path), [ConnectionStatus::Pending; 2]);
+    // The whole group goes: its endpoint's connection, on a registry elsewhere, loses its endpoint.
+    assert_eq!(bench.delete(&elsewhere).await.status, 200);
+    assert!(statuses(&bench, &path).contains(&ConnectionStatus::Disconnected));
+}
+
+#[tokio::test]
+async fn endpoints_and_virtual_network_rules_exclude_each_other() {
+    let bench = Bench::new().await;
+    let path = bench.registry("myregistry").await;
+    let subnet = format!("{GROUP}/providers/Microsoft.Network/virtualNetworks/v/subnets/s");
+    let rules = |subnets: Value| json!({"properties": {"networkRuleSet": {"virtualNetworkRules": subnets}}});
+    let newest = format!("{path}?api-version=2026-09-01-preview");
+    let put = bench.send(Who::Owner, "PATCH", &newest, Some(rules(json!([{"action": "Allow", "id": subnet}])))).await;
+    assert_eq!(
+        (put.status, put.at("/properties/networkRuleSet/virtualNetworkRules/0/virtualNetworkSubnetResourceId")),
+        (200, json!(subnet))
+    );
+    assert_eq!(bench.put(&format!("{GROUP}/{ENDPOINTS}/pe"), endpoint(&path)).await.short(), "409 Conflict");
+    bench.send(Who::Owner, "PATCH", &newest, Some(rules(json!([])))).await;
+    assert_eq!(bench.put(&format!("{GROUP}/{ENDPOINTS}/pe"), endpoint(&path)).await.status, 201);
+    let put = bench.send(Who::Owner, "PATCH", &newest, Some(rules(json!([{"id": subnet}])))).await;
+    assert_eq!(put.short(), "400 ValidationError");
+    let downgrade = bench
+        .send(
+            Who::Owner,
+            "PATCH",
+            &path,
+            Some(json!({"sku": {"name": "Basic"}, "properties": {"dataEndpointEnabled": false}})),
+        )
+        .await;
+    assert_eq!(downgrade.short(), "409 Conflict");
+    bench.put(&registry("basic01"), json!({"location": "eastus", "sku": {"name": "Basic"}})).await;
+    assert_eq!(
+        bench.put(&format!("{GROUP}/{ENDPOINTS}/pe2"), endpoint(&registry("basic01"))).await.short(),
+        "409 Conflict"
+    );
+    assert_eq!(
+        bench.put(&format!("{GROUP}/{ENDPOINTS}/pe3"), endpoint(&registry("absent"))).await.short(),
+        "404 ResourceNotFound"
+    );
+}
+
+#[tokio::test]
+async fn an_imported_connection_takes_the_place_of_the_automatic_one() {
+    let bench = Bench::new().await;
+    let path = bench.registry("myregistry").await;
+    let endpoint_path = format!("{GROUP}/{ENDPOINTS}/pe");
+    bench.put(&endpoint_path, endpoint(&path)).await;
+    let imported = json!({"properties": {"privateEndpoint": {"id": endpoint_path}, "privateLinkServiceConnectionState": {"status": "Rejected"}}});
+    assert_eq!(bench.put(&format!("{path}/privateEndpointConnections/imported"), imported).await.status, 201);
+    assert_eq!(statuses(&bench, &path), [ConnectionStatus::Rejected]);
+}
+
+#[tokio::test]
+async fn subnets_are_resources_of_their_own() {
+    let bench = Bench::new().await;
+    let path = format!("{GROUP}/providers/Microsoft.Network/virtualNetworks/v");
+    let made = bench
+        .put(
+            &path,
+            json!({"location": "eastus", "properties": {"addressSpace": {"addressPrefixes": ["10.0.0.0/16"]},
+        "subnets": [{"name": "one", "properties": {"addressPrefix": "10.0.1.0/24"}}]}}),
+        )
+        .await;
+    assert_eq!((made.status, made.at("/properties/subnets/0/id")), (201, json!(format!("{path}/subnets/one"))));
+    assert_eq!(
+        bench.put(&format!("{path}/subnets/two"), json!({"properties": {"addressPrefix": "10.0.2.0/24"}})).await.status,
+        201
+    );
+    assert_eq!(bench.get(&path).await.at("/properties/subnets").as_array().unwrap().len(), 2);
+    let put = bench
+        .put(&path, json!({"location": "eastus", "properties": {"subnets": [{"name": "two", "properties": {}}]}}))
+        .await;
+    assert_eq!(put.at("/properties/subnets").as_array().unwrap().len(), 1);
+    assert_eq!(bench.get(&format!("{path}/subnets/one")).await.short(), "404 ResourceNotFound");
+}
