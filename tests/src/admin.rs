@@ -68,7 +68,7 @@ impl<'a> Admin<'a> {
         self.send("PATCH", registry, Some(&serde_json::json!({ "properties": properties })));
     }
 
-    /// Makes a container group with a system-assigned identity that may pull from the registry; gives its id.
+    /// Makes a container group with a system-assigned identity that may pull from and push to the registry; gives its id.
     pub fn container_group(&self, name: &str, registry: &str) -> String {
         let id = self.id("postern", &format!("Microsoft.ContainerInstance/containerGroups/{name}"));
         let body = serde_json::json!({
@@ -78,7 +78,7 @@ impl<'a> Admin<'a> {
         });
         let group = self.send("PUT", &id, Some(&body));
         let principal = group["identity"]["principalId"].as_str().unwrap_or_else(|| panic!("no identity in {group}"));
-        self.assign("7f951dda-4ed3-4680-a7ca-43fe172d538d", principal, registry);
+        self.assign("8311e382-0749-4cb8-b61a-304f252e45ec", principal, registry);
         id
     }
 
@@ -98,10 +98,9 @@ impl<'a> Admin<'a> {
 /// A GUID that depends on the text only.
 fn uuid_from(text: &str) -> String {
     use sha2::{Digest as _, Sha256};
-    let digest = Sha256::digest(text.as_bytes());
-    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    let part = |from: usize, to: usize| hex.get(from..to).unwrap_or_default().to_owned();
-    format!("{}-{}-4{}-8{}-{}", part(0, 8), part(8, 12), part(13, 16), part(17, 20), part(20, 32))
+    let mut bytes = [0; 16];
+    bytes.iter_mut().zip(Sha256::digest(text.as_bytes())).for_each(|(byte, hashed)| *byte = hashed);
+    uuid::Builder::from_random_bytes(bytes).into_uuid().to_string()
 }
 
 /// `postern`, the built binary, as a command line tool talking to the server.
@@ -116,5 +115,10 @@ pub fn postern(server: &Server, subcommand: &[&str], rest: &[&str]) -> Command {
 
 /// `postern demo`.
 pub fn demo(arguments: &[&str]) -> Command {
-    Command::new(crate::server::binary()).arg("demo").args(arguments).limit(std::time::Duration::from_mins(2))
+    run_postern(&["demo"]).args(arguments).limit(std::time::Duration::from_mins(2))
+}
+
+/// `postern` with these arguments.
+pub fn run_postern(arguments: &[&str]) -> Command {
+    Command::new(crate::server::binary()).args(arguments)
 }

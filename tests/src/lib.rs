@@ -7,7 +7,12 @@
 //! - [`Command`] runs a program with a time limit and shows everything when the outcome is not the expected one.
 //!
 //! Nothing here shares code with the server. A failed expectation ends the test with a message that says what to do.
-#![expect(clippy::panic, clippy::expect_used, reason = "a failed expectation of the harness is a failed test")]
+#![expect(
+    clippy::panic,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a failed expectation of the harness is a failed test"
+)]
 
 mod admin;
 mod command;
@@ -19,7 +24,7 @@ mod scratch;
 mod server;
 mod tools;
 
-pub use admin::{Admin, demo, postern};
+pub use admin::{Admin, demo, postern, run_postern};
 pub use command::{Command, Outcome};
 pub use containers::Containers;
 pub use golden::golden;

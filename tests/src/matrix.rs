@@ -1,16 +1,18 @@
 //! The access matrix: the rows of `specs/access/*.toml`, each a request and the answer that it must get.
 //!
 //! A [`Row`] is plain data: it says which registry, assignments, private endpoint and workload it needs, where the request
-//! comes from, as whom, and what it wants. [`Row::scene`] turns it into the values of the pure decision; another execution
-//! builds the same estate in its own way, answers with an [`Answer`] or a status, and asks the row whether it agrees.
+//! comes from, as whom, and what it wants. It is executed twice: [`Row::scene`] turns it into the values of the pure decision, and
+//! [`Live`] into resources, content, certificates and tokens of a server in this process, which it sends the request.
 
 mod answer;
+mod live;
 mod load;
 mod row;
 mod scene;
 mod table;
 
 pub use answer::{Answer, NAMES, Names};
+pub use live::{ELSEWISE, Elsewise, Live, Outcome};
 pub use load::{Section, sections};
 pub use row::{
     Assignment, Caller, Expect, From, Identity, Locks, Operation, Place, Registry, Rejected, Row, Switches, Token,

@@ -84,6 +84,11 @@ impl Server {
         self.child.wait().expect("a child can be waited for");
     }
 
+    /// Asks the server to read its configuration again.
+    pub fn hang_up(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::HUP).expect("the server runs");
+    }
+
     /// What the server wrote for its administrator.
     pub fn bootstrap(&self) -> &Bootstrap {
         &self.bootstrap

@@ -1,5 +1,6 @@
 //! Real clients push and pull by registry name and by `localhost:PORT`: with tokens, anonymously, and as a workload through the
 //! gateway and by client certificate.
+#![expect(clippy::panic, clippy::indexing_slicing, reason = "a failed expectation is a failed test")]
 
 use postern_tests::{Admin, Containers, Layout, Server, postern};
 use serde_json::json;
@@ -149,10 +150,29 @@ fn a_workload_passes_the_wall_through_its_gateway() {
     let inspected =
         run_as(&[skopeo.to_str().expect("a path is text"), "inspect", "--no-tags", &image]).run().succeeded();
     assert_eq!(inspected.json()["Architecture"], "amd64");
+    let buildah = postern_tests::tool("buildah");
+    let storage = ["--root", "ROOT", "--runroot", "RUN", "--storage-driver", "vfs"].map(|part| match part {
+        "ROOT" | "RUN" => bench.containers.scratch().join(part).display().to_string(),
+        other => other.to_owned(),
+    });
+    let mut pull = vec![buildah.to_str().expect("a path is text")];
+    pull.extend(storage.iter().map(String::as_str));
+    pull.extend(["pull", image.as_str()]);
+    let _ = run_as(&pull).run().succeeded();
     let oras = postern_tests::tool("oras");
     let reference = format!("{}/hello:1", bench.named());
     let fetched = run_as(&[oras.to_str().expect("a path is text"), "manifest", "fetch", "--descriptor", &reference]);
     assert!(fetched.run().succeeded().json()["digest"].is_string());
+    let layout = bench.layout.reference("hello");
+    let _ = run_as(&[skopeo.to_str().expect("a path is text"), "copy", &layout, &format!("{image}-pushed")])
+        .run()
+        .succeeded();
+    let folder = bench.containers.scratch().join("artifact");
+    std::fs::create_dir_all(&folder).expect("a folder can be made");
+    std::fs::write(folder.join("note.txt"), "a note").expect("a file can be written");
+    let artifact = format!("{}/notes:1", bench.named());
+    let push = [oras.to_str().expect("a path is text"), "push", &artifact, "note.txt:text/plain"];
+    let _ = run_as(&push).current_dir(&folder).run().succeeded();
     let url = format!("https://{}/v2/", bench.named());
     let status = run_as(&["curl", "--silent", "--output", "/dev/null", "--write-out", "%{http_code}", &url]).stdout();
     assert_eq!(status, "401", "the gate is open, the credentials are still to be shown");
@@ -189,7 +209,13 @@ fn a_workload_passes_the_wall_by_its_client_certificate() {
     bench.containers.set_credentials(&[(&bench.localhost(), "00000000-0000-0000-0000-000000000000", &refresh)]);
     let inspected = bench.containers.skopeo().args(["inspect", "--no-tags", "--cert-dir", out, &source]).run();
     assert_eq!(inspected.succeeded().json()["Architecture"], "amd64");
-    let _ = bench.containers.buildah().args(["pull", "--cert-dir", out, &source]).run().succeeded();
+    let pulled = bench.containers.buildah().args(["pull", "--cert-dir", out, &source]).stdout();
+    let push = ["push", "--cert-dir", out, pulled.trim(), &format!("docker://{}/pushed:1", bench.localhost())];
+    let _ = bench.containers.buildah().args(push).run().succeeded();
+    let pem = |name: &str| folder.join(name).display().to_string();
+    let fetch = ["manifest", "fetch", "--descriptor", "--plain-http=false", "--cert-file", &pem("client.cert")];
+    let oras = bench.containers.oras().args(fetch).args(["--key-file", &pem("client.key"), &image]);
+    assert!(oras.run().succeeded().json()["digest"].is_string());
     // The same token without the certificate is worth nothing.
     let stolen = bench.containers.skopeo().args(["inspect", &source]).run().failed();
     assert!(stolen.stderr.contains("403 (Forbidden)"), "{}", stolen.stderr);

@@ -1,10 +1,11 @@
-//! The access matrix: the pure decision agrees with every row, every case has a row, and the reference is what it prints.
+//! The access matrix: the pure decision and a server agree with every row, every case has a row, and the reference is what it
+//! prints.
 
 use std::collections::BTreeSet;
 
 use postern_access::{ServicePolicy, TrustedServices};
 use postern_tests::golden;
-use postern_tests::matrix::{Answer, NAMES, markdown, sections};
+use postern_tests::matrix::{Answer, ELSEWISE, Live, NAMES, Row, markdown, sections};
 
 #[test]
 fn the_decision_agrees_with_every_row() {
@@ -12,6 +13,34 @@ fn the_decision_agrees_with_every_row() {
     let rows = sections.iter().flat_map(|section| &section.rows);
     let wrong: Vec<String> = rows.filter_map(|row| row.compare(&Answer::pure(&row.scene())).err()).collect();
     assert!(wrong.is_empty(), "{} rows differ:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn a_server_agrees_with_every_row() {
+    let sections = sections();
+    let rows: Vec<&Row> = sections.iter().flat_map(|section| &section.rows).collect();
+    let outcomes = Live::start(&rows).await.run(&rows).await;
+    assert_eq!(outcomes.len(), rows.len());
+    let mut wrong = Vec::new();
+    for (row, outcome) in outcomes {
+        match (row.elsewise(), row.compare_live(&outcome)) {
+            (None, agreed) => wrong.extend(agreed.err()),
+            (Some(_), Ok(())) => wrong.push(format!("{}: agrees by now, strike it from the list", row.name)),
+            (Some(elsewise), Err(_)) if elsewise.is(&outcome) => {}
+            (Some(elsewise), Err(_)) => wrong.push(format!("{}: {outcome:?}, expected {elsewise:?}", row.name)),
+        }
+    }
+    assert!(wrong.is_empty(), "{} rows differ:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn what_is_seen_elsewise_are_rows() {
+    let sections = sections();
+    let rows: Vec<&Row> = sections.iter().flat_map(|section| &section.rows).collect();
+    for elsewise in ELSEWISE {
+        let named = rows.iter().filter(|row| row.name == elsewise.row && row.operation.kind == elsewise.kind);
+        assert_eq!(named.count(), 1, "`{}` ({}) is one row", elsewise.row, elsewise.kind);
+    }
 }
 
 #[test]

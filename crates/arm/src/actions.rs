@@ -90,9 +90,8 @@ fn check_name(call: &Call, scope: &ResourceId) -> Result<Reply, ArmError> {
     if let Err(refusal) = validate::registry_name(name) {
         return Ok(Reply::ok(json!({"nameAvailable": false, "reason": "Invalid", "message": refusal.message})));
     }
-    let (taken, suffix) = call.state.directory.with_estate(|estate| {
-        (estate.all_registries().any(|known| known.id.name().eq_ignore_ascii_case(name)), estate.suffix().to_owned())
-    });
+    let (taken, suffix) =
+        call.state.directory.with_estate(|estate| (estate.is_registry_name_taken(name), estate.suffix().to_owned()));
     if taken {
         let message = format!("The registry {name} is already in use.");
         return Ok(Reply::ok(json!({"nameAvailable": false, "reason": "AlreadyExists", "message": message})));

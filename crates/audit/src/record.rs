@@ -125,8 +125,17 @@ fn caller_value(credential: &Credential) -> Value {
             "name": &*principal.display_name,
         }),
     };
-    if let (Some(object), Some(binding)) = (value.as_object_mut(), &verified.binding) {
-        object.insert("boundTo".into(), json!(binding.resource.to_string()));
+    if let Some(object) = value.as_object_mut() {
+        if let Some(binding) = &verified.binding {
+            object.insert("boundTo".into(), json!(binding.resource.to_string()));
+        }
+        if let Some(claim) = &verified.claim {
+            let repositories = claim.repositories.iter().map(|(name, actions)| format!("{name}:{actions}"));
+            object.insert(
+                "claim".into(),
+                json!({"repositories": repositories.collect::<Vec<_>>(), "catalog": claim.catalog}),
+            );
+        }
     }
     value
 }

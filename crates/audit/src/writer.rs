@@ -201,11 +201,22 @@ impl Writer {
 const PRUNE_EVERY_RECORDS: u64 = 100_000;
 
 fn entry(record: &Record) -> JournalEntry {
+    log(record);
     JournalEntry {
         id: record.id,
         time: record.time,
         scope: record.rules.uid.to_string(),
         record: render(record).to_string(),
+    }
+}
+
+/// The log line that goes with the record. It says that there was a decision; the record says why.
+fn log(record: &Record) {
+    let (layer, operation) = (record.decision.deciding_layer().as_str(), record.operation.kind.as_str());
+    if record.decision.is_allowed() {
+        tracing::debug!(request.id = %record.id, registry = %record.rules.login_server, operation, decision.layer = layer, status = record.status, "allowed");
+    } else {
+        tracing::info!(request.id = %record.id, registry = %record.rules.login_server, operation, decision.layer = layer, status = record.status, "denied");
     }
 }
 

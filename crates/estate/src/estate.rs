@@ -10,8 +10,8 @@ use crate::assignment::Denial;
 use crate::directory_objects::{members_of, principal_of};
 use crate::roles::{Role, built_in, permissions_of};
 use crate::types::{
-    DENY_ASSIGNMENTS, GROUPS, PRICINGS, REGISTRIES, ROLE_ASSIGNMENTS, ROLE_DEFINITIONS, SUBSCRIPTIONS,
-    USER_ASSIGNED_IDENTITIES,
+    DENY_ASSIGNMENTS, GROUPS, PRICINGS, PRIVATE_ENDPOINT_CONNECTIONS, REGISTRIES, ROLE_ASSIGNMENTS, ROLE_DEFINITIONS,
+    SUBSCRIPTIONS, USER_ASSIGNED_IDENTITIES,
 };
 use crate::{Assignment, Document, Principal, Problem, Resource, Rights, identity};
 
@@ -37,6 +37,8 @@ pub struct Estate {
     roles: HashMap<Uuid, BTreeMap<ResourceId, Role>>,
     principals: HashMap<PrincipalId, BTreeSet<ResourceId>>,
     clients: HashMap<Uuid, BTreeSet<ResourceId>>,
+    /// Private endpoint connections by private endpoint.
+    connections: HashMap<ResourceId, BTreeSet<ResourceId>>,
     /// Groups by member.
     groups: HashMap<PrincipalId, BTreeSet<PrincipalId>>,
     problems: BTreeMap<ResourceId, Problem>,
@@ -152,6 +154,9 @@ impl Estate {
         if is(ROLE_DEFINITIONS) {
             self.index_role(resource);
         }
+        if let Some(endpoint) = endpoint_of(resource).filter(|_| is(PRIVATE_ENDPOINT_CONNECTIONS)) {
+            self.connections.entry(endpoint).or_default().insert(id.clone());
+        }
         if is(GROUPS)
             && let Ok(group) = id.name().parse::<PrincipalId>()
         {
@@ -207,6 +212,9 @@ impl Estate {
         if let Ok(assignment) = Assignment::read(resource) {
             take_entry(&mut self.assignments, &assignment.scope, id);
             take_entry(&mut self.assignments_of, &assignment.principal, id);
+        }
+        if let Some(endpoint) = endpoint_of(resource) {
+            take_from(&mut self.connections, &endpoint, id);
         }
         if let Ok(role) = Uuid::try_parse(id.name()) {
             take_entry(&mut self.roles, &role, id);
@@ -283,6 +291,16 @@ impl Estate {
     /// The registry of this name, whatever its case. None when two claim the name.
     pub fn registry_named(&self, name: &str) -> Option<&Arc<Resource>> {
         only(self.registries.get(name.to_ascii_lowercase().as_str())?).and_then(|id| self.resources.get(id))
+    }
+
+    /// Whether any registry has this name, whatever its case.
+    pub fn is_registry_name_taken(&self, name: &str) -> bool {
+        self.registries.contains_key(name.to_ascii_lowercase().as_str())
+    }
+
+    /// The connections of a private endpoint to registries.
+    pub fn connections_of<'a>(&'a self, endpoint: &ResourceId) -> impl Iterator<Item = &'a Arc<Resource>> + 'a {
+        self.connections.get(endpoint).into_iter().flatten().filter_map(|id| self.resources.get(id))
     }
 
     /// Every registry.
@@ -447,6 +465,11 @@ impl Estate {
 /// The id and every scope above it, the root last.
 pub(crate) fn scopes_of(id: &ResourceId) -> Vec<ResourceId> {
     std::iter::successors(Some(id.clone()), ResourceId::parent).collect()
+}
+
+/// The private endpoint that a connection names.
+fn endpoint_of(resource: &Resource) -> Option<ResourceId> {
+    resource.text(&["privateEndpoint", "id"])?.parse().ok()
 }
 
 fn lower_name(id: &ResourceId) -> Box<str> {

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
-use postern_access::{IMPORTERS, Principal, PrincipalKind, SCANNERS, Workload, WorkloadIdentity, WorkloadRejection, WorkloadState};
+use postern_access::{
+    IMPORTERS, Principal, PrincipalKind, SCANNERS, Workload, WorkloadIdentity, WorkloadRejection, WorkloadState,
+};
 use postern_estate::Resource;
 use postern_model::{IdentityKind, PrincipalId, ResourceId, ResourceUid, TenantId, Timestamp};
 use rcgen::{CertificateSigningRequestParams, ExtendedKeyUsagePurpose, SanType};

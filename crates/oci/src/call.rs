@@ -5,9 +5,8 @@ use http::StatusCode;
 use http::header::{HOST, USER_AGENT, WWW_AUTHENTICATE};
 use http::request::Parts;
 use postern_access::{
-    Attributes, AuthenticationStep, AuthorizationBlocker, AuthorizationStep, Caller, ContentCause, ContentState,
-    Credential, Decision, Inputs, Layer, LockAttribute, Locked, Operation, OperationKind, Origin, Permit,
-    RegistryRules, Verdict, evaluate,
+    Actions, AuthenticationStep, AuthorizationBlocker, AuthorizationStep, Caller, ContentState, Credential, Decision,
+    Inputs, Layer, Operation, OperationKind, Origin, Permit, RegistryRules, Verdict, evaluate,
 };
 use postern_audit::Record;
 use postern_identity::Peer;
@@ -172,12 +171,28 @@ impl Call {
             ChallengeError::None | ChallengeError::InvalidToken => Condition::Unauthorized,
             ChallengeError::InsufficientScope => Condition::InsufficientScope,
         };
-        let header = challenge(&self.host, &self.rules.login_server, &self.operation, error);
+        let wanted = self.wanted();
+        let header = challenge(&self.host, &self.rules.login_server, &self.operation, wanted, error);
         let refusal = Refusal::new(condition).with_header(WWW_AUTHENTICATE, header);
-        match missing_access(&self.operation) {
+        match missing_access(&self.operation, wanted) {
             Some(detail) => refusal.with_value(detail),
             None => refusal,
         }
+    }
+
+    /// What the client is sent to get a token for. Of an operation that several rights are each enough for it is the one whose
+    /// lack the decision names: the one that this caller can get.
+    fn wanted(&self) -> Actions {
+        let kind = self.operation.kind;
+        let lacking = match &self.decision.trace.authorization {
+            AuthorizationStep::Denied(blockers) => blockers.iter().find_map(|blocker| match blocker {
+                AuthorizationBlocker::TokenLacks(actions) => Some(*actions),
+                _ => None,
+            }),
+            _ => None,
+        };
+        let set = lacking.and_then(|lacking| kind.required().iter().find(|set| set.contains_all(lacking)));
+        set.copied().unwrap_or(kind.challenge())
     }
 
     /// Whether the client is sent for another token: it has one that lacks the access, and only the token endpoint may tell it
@@ -198,15 +213,15 @@ impl Call {
     pub(crate) fn settle(&mut self, outcome: &Result<Response, Refusal>) {
         let found = match outcome {
             Ok(_) if self.decision.is_allowed() && is_subject_to_locks(self.operation.kind) => Ok(()),
+            Ok(_) => return,
             Err(refusal) => match refusal.lock() {
-                Some(cause) => Err(cause),
+                Some((cause, state)) => {
+                    self.content = Some(state);
+                    Err(cause)
+                }
                 None => return,
             },
-            Ok(_) => return,
         };
-        if let Err(cause) = found {
-            self.content = Some(state_of(cause));
-        }
         self.decision = self.decision.clone().with_content(found);
     }
 
@@ -271,20 +286,5 @@ fn is_subject_to_locks(kind: OperationKind) -> bool {
         | OperationKind::ListTags
         | OperationKind::ReadMetadata
         | OperationKind::WriteMetadata => false,
-    }
-}
-
-/// The locks as far as a refusal tells: enough to replay the decision.
-fn state_of(cause: ContentCause) -> ContentState {
-    let open = Attributes::default();
-    let locked = match cause.attribute {
-        LockAttribute::Delete => Attributes { delete_enabled: false, ..open },
-        LockAttribute::Write => Attributes { write_enabled: false, ..open },
-        LockAttribute::Read => Attributes { read_enabled: false, ..open },
-    };
-    match cause.locked {
-        Locked::Repository => ContentState { repository: Some(locked), ..ContentState::default() },
-        Locked::Tag => ContentState { tag: Some(locked), ..ContentState::default() },
-        Locked::Manifest => ContentState { manifest: Some(locked), ..ContentState::default() },
     }
 }

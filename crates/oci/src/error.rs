@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::response::Response;
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
-use postern_access::ContentCause;
+use postern_access::{ContentCause, ContentState};
 use postern_store::{Missing, StoreError};
 use serde_json::{Value, json};
 
@@ -160,7 +160,7 @@ struct More {
     message: Option<String>,
     detail: Option<Value>,
     headers: Vec<(HeaderName, HeaderValue)>,
-    lock: Option<ContentCause>,
+    lock: Option<(ContentCause, ContentState)>,
     source: Option<StoreError>,
 }
 
@@ -204,8 +204,8 @@ impl Refusal {
         self.condition
     }
 
-    /// The lock that refused, if one did.
-    pub(crate) const fn lock(&self) -> Option<ContentCause> {
+    /// The lock that refused, if one did, and all that were looked at.
+    pub(crate) const fn lock(&self) -> Option<(ContentCause, ContentState)> {
         self.more.lock
     }
 
@@ -237,7 +237,7 @@ impl From<StoreError> for Refusal {
             StoreError::NotFound(Missing::Manifest) => Self::new(Condition::ManifestUnknown),
             StoreError::NotFound(Missing::Blob) => Self::new(Condition::BlobUnknown),
             StoreError::NotFound(Missing::Upload) => Self::new(Condition::UploadUnknown),
-            StoreError::Locked(_) => Self::new(Condition::Disallowed),
+            StoreError::Locked(..) => Self::new(Condition::Disallowed),
             StoreError::MissingBlobs(blobs) => {
                 let digests: Vec<String> = blobs.iter().map(ToString::to_string).collect();
                 Self::new(Condition::ManifestBlobUnknown).with_value(json!({"digests": digests}))
@@ -262,8 +262,8 @@ impl From<StoreError> for Refusal {
             | StoreError::Database(_)
             | StoreError::Corrupt(_) => Self::new(Condition::Internal),
         };
-        if let StoreError::Locked(cause) = &error {
-            refusal.more.lock = Some(*cause);
+        if let StoreError::Locked(cause, state) = &error {
+            refusal.more.lock = Some((*cause, *state));
         }
         if refusal.condition.entry().status >= 500 {
             refusal.more.source = Some(error);

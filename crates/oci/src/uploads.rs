@@ -65,7 +65,7 @@ async fn mount(
     match repository.mount_blob(&source, digest).await {
         Ok(()) => Ok(true),
         // A lock of the target shows itself again when the upload is opened.
-        Err(StoreError::NotFound(_) | StoreError::Locked(_)) => Ok(false),
+        Err(StoreError::NotFound(_) | StoreError::Locked(..)) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }

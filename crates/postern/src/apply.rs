@@ -5,10 +5,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use aws_lc_rs::digest::{SHA256, digest};
 use clap::Args;
-use postern_estate::{Document, import};
+use postern_estate::{Document, import, types};
+use postern_model::ResourceId;
 use reqwest::Method;
 use serde_json::Value;
+use uuid::Uuid;
 
 use crate::client::{AdminClient, ServerArgument};
 use crate::{runtime, say};
@@ -67,19 +70,63 @@ pub(crate) fn apply(arguments: ApplyArguments) -> anyhow::Result<ExitCode> {
 pub(crate) async fn put_all(client: &AdminClient, text: &str, target: &import::Target) -> anyhow::Result<Vec<String>> {
     let documents = import::parse(text, Some(target))?;
     let group = format!("/subscriptions/{}/resourceGroups/{}", target.subscription, target.resource_group);
-    let needs_group = documents.iter().any(|document| id_of(document).to_lowercase().starts_with(&format!("{}/", group.to_lowercase())));
+    let needs_group = documents
+        .iter()
+        .any(|document| id_of(document).to_lowercase().starts_with(&format!("{}/", group.to_lowercase())));
     if needs_group && client.send(Method::GET, &group, None).await.is_err() {
         let body = serde_json::json!({"location": target.location});
         client.send(Method::PUT, &group, Some(&body)).await?;
     }
     let mut applied = Vec::new();
-    for document in documents {
+    for mut document in documents {
+        if is_role_assignment(&document) {
+            settle_role_assignment(client, &mut document).await?;
+        }
         let id = id_of(&document).to_owned();
         let path = format!("{}?api-version={NEWEST}", id.replace('%', "%25").replace(' ', "%20"));
         client.send(Method::PUT, &path, Some(&Value::Object(document))).await?;
         applied.push(id);
     }
     Ok(applied)
+}
+
+fn is_role_assignment(document: &Document) -> bool {
+    id_of(document).parse().is_ok_and(|id: ResourceId| id.is_type(types::ROLE_ASSIGNMENTS))
+}
+
+/// Files are written before the identities in them exist. So a role assignment may name its principal by the resource that has the
+/// identity, its role by name, and itself by any text; here they become what the resource manager takes.
+async fn settle_role_assignment(client: &AdminClient, document: &mut Document) -> anyhow::Result<()> {
+    let id: ResourceId = id_of(document).parse()?;
+    let scope = id.parent().unwrap_or_else(ResourceId::root);
+    if id.name().parse::<Uuid>().is_err() {
+        let mut bytes = [0; 16];
+        let digest = digest(&SHA256, id.key().as_bytes());
+        bytes.iter_mut().zip(digest.as_ref()).for_each(|(byte, hashed)| *byte = *hashed);
+        let name = uuid::Builder::from_random_bytes(bytes).into_uuid().to_string();
+        let base = scope.as_str().trim_end_matches('/');
+        document.insert("id".into(), format!("{base}/providers/{}/{name}", types::ROLE_ASSIGNMENTS).into());
+        document.insert("name".into(), name.into());
+    }
+    let Some(Value::Object(properties)) = document.get_mut("properties") else { return Ok(()) };
+    let text =
+        |properties: &Document, key: &str| properties.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let owner = text(properties, "principalId");
+    if owner.starts_with('/') {
+        let found = client.send(Method::GET, &owner, None).await?;
+        let principal = found.pointer("/identity/principalId").or_else(|| found.pointer("/properties/principalId"));
+        let principal = principal.with_context(|| format!("`{owner}` has no identity to assign a role to"))?;
+        properties.insert("principalId".into(), principal.clone());
+    }
+    let role = text(properties, "roleDefinitionId");
+    if !role.starts_with('/') {
+        let filter = crate::client::form_body(&[("$filter", &format!("roleName eq '{}'", role.replace('\'', "''")))]);
+        let path = format!("{scope}/providers/{}?{filter}", types::ROLE_DEFINITIONS);
+        let found = client.send(Method::GET, &path, None).await?;
+        let definition = found.pointer("/value/0/id").with_context(|| format!("there is no role `{role}`"))?;
+        properties.insert("roleDefinitionId".into(), definition.clone());
+    }
+    Ok(())
 }
 
 fn id_of(document: &Document) -> &str {

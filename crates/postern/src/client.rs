@@ -42,7 +42,8 @@ impl AdminClient {
     /// Sends a request to the resource manager or Postern's own API. Refusals are errors with the server's own words.
     pub(crate) async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
         let separator = if path.contains('?') { '&' } else { '?' };
-        let version = if path.contains("api-version=") { String::new() } else { format!("{separator}api-version={API_VERSION}") };
+        let version =
+            if path.contains("api-version=") { String::new() } else { format!("{separator}api-version={API_VERSION}") };
         let url = format!("{}{path}{version}", self.bootstrap.arm_endpoint);
         let mut request = self.http.request(method.clone(), &url).bearer_auth(self.token.expose());
         if let Some(body) = body {

@@ -51,7 +51,7 @@ pub(crate) struct ServerConfig {
     pub(crate) shutdown_seconds: u64,
 }
 
-/// `[tls]`: the operator's own certificate; it is read again when the files change (SIGHUP reads it at once).
+/// `[tls]`: the operator's own certificate; it is read again on SIGHUP.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TlsConfig {
@@ -230,7 +230,11 @@ impl AccessConfig {
 
     /// Which addresses IP rules may name.
     pub(crate) fn ip_rule_mode(&self) -> IpRuleMode {
-        if self.private_ip_rules && self.parity == Parity::Default { IpRuleMode::Permissive } else { IpRuleMode::Strict }
+        if self.private_ip_rules && self.parity == Parity::Default {
+            IpRuleMode::Permissive
+        } else {
+            IpRuleMode::Strict
+        }
     }
 }
 
@@ -255,15 +259,47 @@ impl Config {
         ensure!(!self.server.listen.is_empty(), "server.listen must name at least one address");
         check_suffix(&self.server.suffix)?;
         for name in [Some(&self.server.first_registry), self.server.default_registry.as_ref()].into_iter().flatten() {
-            ensure!(name.is_empty() || name.parse::<postern_model::RegistryName>().is_ok(), "`{name}` is not a registry name");
+            ensure!(
+                name.is_empty() || name.parse::<postern_model::RegistryName>().is_ok(),
+                "`{name}` is not a registry name"
+            );
         }
-        let beyond_loopback = self.server.listen.iter().find(|address| !address.ip().is_loopback());
+        self.limits.check()?;
+        let listeners = self.server.listen.iter().map(SocketAddr::ip);
+        let listeners = listeners.chain(self.places.iter().filter_map(|place| place.listen));
+        let beyond_loopback = { listeners }.find(|address| !address.is_loopback());
         for place in &self.places {
             place.check().with_context(|| format!("place `{}`", place.name))?;
             if let (true, Some(address)) = (place.simulated, beyond_loopback) {
-                bail!("place `{}` is simulated, which is refused beside {address}: simulated places need loopback listeners only", place.name);
+                bail!(
+                    "place `{}` is simulated, which is refused beside {address}: simulated places need loopback listeners only",
+                    place.name
+                );
             }
         }
+        Ok(())
+    }
+}
+
+impl LimitsConfig {
+    /// Numbers beyond these mean nothing, and some cannot be counted with.
+    fn check(&self) -> anyhow::Result<()> {
+        const MOST_CONNECTIONS: usize = 1 << 20;
+        const LONGEST_WAIT_SECONDS: u64 = 3600;
+        const LONGEST_GRACE_SECONDS: u64 = 10 * 365 * 24 * 3600;
+        let within = |name: &str, value: u64, most: u64| {
+            ensure!((1..=most).contains(&value), "limits.{name} must be from 1 to {most}");
+            anyhow::Ok(())
+        };
+        within("connections", self.connections as u64, MOST_CONNECTIONS as u64)?;
+        within("handshake_seconds", self.handshake_seconds, LONGEST_WAIT_SECONDS)?;
+        within("header_seconds", self.header_seconds, LONGEST_WAIT_SECONDS)?;
+        within("blob_bytes", self.blob_bytes, i64::MAX.unsigned_abs())?;
+        let grace = self.collection_grace_seconds;
+        ensure!(
+            grace <= LONGEST_GRACE_SECONDS,
+            "limits.collection_grace_seconds must be at most {LONGEST_GRACE_SECONDS}"
+        );
         Ok(())
     }
 }
@@ -272,20 +308,31 @@ impl PlaceConfig {
     fn check(&self) -> anyhow::Result<()> {
         ensure!(!self.name.is_empty() && self.name.len() <= 64, "a place needs a name of 1 to 64 characters");
         ensure!(!self.peers.is_empty(), "`peers` must name at least one range");
-        ensure!(self.private_endpoint.is_none() || self.subnet.is_none(), "a place is a private endpoint or a subnet, not both");
-        ensure!(self.private_endpoint.is_some() == self.listen.is_some(), "`private_endpoint` and `listen` go together");
+        ensure!(
+            self.private_endpoint.is_none() || self.subnet.is_none(),
+            "a place is a private endpoint or a subnet, not both"
+        );
+        ensure!(
+            self.private_endpoint.is_some() == self.listen.is_some(),
+            "`private_endpoint` and `listen` go together"
+        );
         for id in [&self.private_endpoint, &self.subnet].into_iter().flatten() {
             id.parse::<ResourceId>().with_context(|| format!("`{id}`"))?;
         }
         if let Some(seen_as) = self.seen_as {
             ensure!(self.simulated, "`seen_as` needs `simulated = true`");
-            let same = |net: &IpNet| net.max_prefix_len() == seen_as.max_prefix_len() && net.prefix_len() == seen_as.prefix_len();
+            let same = |net: &IpNet| {
+                net.max_prefix_len() == seen_as.max_prefix_len() && net.prefix_len() == seen_as.prefix_len()
+            };
             ensure!(self.peers.iter().all(same), "`seen_as` must be as large as each range in `peers`");
         }
         if self.simulated {
             let loopback = |net: &IpNet| net.network().is_loopback() && net.broadcast().is_loopback();
             ensure!(self.peers.iter().all(loopback), "the peers of a simulated place must be loopback addresses");
-            ensure!(self.listen.is_none_or(|address| address.is_loopback()), "`listen` of a simulated place must be loopback");
+            ensure!(
+                self.listen.is_none_or(|address| address.is_loopback()),
+                "`listen` of a simulated place must be loopback"
+            );
         }
         Ok(())
     }
@@ -299,7 +346,10 @@ fn check_suffix(suffix: &str) -> anyhow::Result<()> {
             && !label.ends_with('-')
             && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
     };
-    ensure!(suffix.contains('.') && suffix.len() <= 180 && suffix.split('.').all(label), "server.suffix `{suffix}` must be a lower-case domain name of two or more labels, without port");
+    ensure!(
+        suffix.contains('.') && suffix.len() <= 180 && suffix.split('.').all(label),
+        "server.suffix `{suffix}` must be a lower-case domain name of two or more labels, without port"
+    );
     Ok(())
 }
 
@@ -331,12 +381,39 @@ mod tests {
         check("[server]\nfirst_registry = 'a-b'", Some("not a registry name"));
         check("[access]\npolicy_date = 'someday'", Some("policy date must be"));
         check("[access]\nparity = 'strict'", None);
-        check("[[place]]\nname = 'p'\npeers = ['127.51.100.0/24']\nseen_as = '198.51.100.0/24'\nsimulated = true", None);
-        check("[[place]]\nname = 'p'\npeers = ['127.51.100.0/24']\nseen_as = '198.51.100.0/24'", Some("needs `simulated"));
-        check("[[place]]\nname = 'p'\npeers = ['127.51.100.0/24']\nseen_as = '198.51.0.0/16'\nsimulated = true", Some("as large"));
+        check(
+            "[[place]]\nname = 'p'\npeers = ['127.51.100.0/24']\nseen_as = '198.51.100.0/24'\nsimulated = true",
+            None,
+        );
+        check(
+            "[[place]]\nname = 'p'\npeers = ['127.51.100.0/24']\nseen_as = '198.51.100.0/24'",
+            Some("needs `simulated"),
+        );
+        check(
+            "[[place]]\nname = 'p'\npeers = ['127.51.100.0/24']\nseen_as = '198.51.0.0/16'\nsimulated = true",
+            Some("as large"),
+        );
         check("[[place]]\nname = 'p'\npeers = ['198.51.100.0/24']\nsimulated = true", Some("must be loopback"));
-        check("[server]\nlisten = ['0.0.0.0:0']\n[[place]]\nname = 'p'\npeers = ['127.51.100.0/24']\nsimulated = true", Some("refused beside 0.0.0.0:0"));
+        check(
+            "[server]\nlisten = ['0.0.0.0:0']\n[[place]]\nname = 'p'\npeers = ['127.51.100.0/24']\nsimulated = true",
+            Some("refused beside 0.0.0.0"),
+        );
         check("[[place]]\nname = 'p'\npeers = ['10.0.0.0/8']\nlisten = '10.1.0.4'", Some("go together"));
+        let endpoint = "[[place]]\nname = 'e'\npeers = ['10.0.0.0/8']\nlisten = '10.1.0.4'\nprivate_endpoint = '/x'\n";
+        check(endpoint, None);
+        let simulated = "[[place]]\nname = 'p'\npeers = ['127.51.100.0/24']\nsimulated = true";
+        check(&format!("{endpoint}{simulated}"), Some("refused beside 10.1.0.4"));
+        for (limit, most) in [("connections", "1048576"), ("header_seconds", "3600"), ("handshake_seconds", "3600")] {
+            check(&format!("[limits]\n{limit} = 0"), Some(&format!("limits.{limit} must be from 1 to {most}")));
+            check(
+                &format!("[limits]\n{limit} = {}", i64::MAX),
+                Some(&format!("limits.{limit} must be from 1 to {most}")),
+            );
+        }
+        check(
+            "[limits]\ncollection_grace_seconds = 9223372036854775807",
+            Some("collection_grace_seconds must be at most"),
+        );
     }
 
     #[test]

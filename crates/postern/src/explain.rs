@@ -119,14 +119,13 @@ fn from_file(arguments: &ExplainArguments, file: &std::path::Path) -> anyhow::Re
     let estate = Estate::from_documents(&config.server.suffix, documents)?;
     let settings = Arc::new(config.access.settings()?);
     let question = question(arguments)?;
-    let registry = match &question.registry {
-        Some(name) => estate.registry_named(name).with_context(|| format!("the file has no registry `{name}`"))?,
-        None => {
-            let mut all = estate.all_registries();
-            match (all.next(), all.next()) {
-                (Some(only), None) => only,
-                _ => bail!("say which registry with --registry"),
-            }
+    let registry = if let Some(name) = &question.registry {
+        estate.registry_named(name).with_context(|| format!("the file has no registry `{name}`"))?
+    } else {
+        let mut all = estate.all_registries();
+        match (all.next(), all.next()) {
+            (Some(only), None) => only,
+            _ => bail!("say which registry with --registry"),
         }
     };
     let rules = Arc::new(estate.rules(&registry.id.clone(), &settings)?.rules);
@@ -204,7 +203,18 @@ impl Question {
             Err(postern_access::Layer::Content) => 405,
         };
         let id = CorrelationId(Uuid::nil());
-        let record = Record { id, time, rules, origin, credential, operation, content: None, decision, status, user_agent: None };
+        let record = Record {
+            id,
+            time,
+            rules,
+            origin,
+            credential,
+            operation,
+            content: None,
+            decision,
+            status,
+            user_agent: None,
+        };
         let mut value = render(&record);
         if let Some(object) = value.as_object_mut() {
             object.remove("id");
@@ -212,6 +222,14 @@ impl Question {
             object.insert("hypothetical".into(), true.into());
         }
         Ok(value)
+    }
+
+    /// The resources that it names by id.
+    pub(crate) fn resources(&self) -> Vec<ResourceId> {
+        let from = self.from.as_deref().unwrap_or_default();
+        let endpoint = from.strip_prefix("private-endpoint:").or_else(|| from.strip_prefix("subnet:"));
+        let named = [Some(self.r#as.as_str()), self.identity.as_deref(), endpoint].into_iter().flatten();
+        named.filter(|text| text.starts_with('/')).filter_map(|text| text.parse().ok()).collect()
     }
 
     fn operation(&self) -> anyhow::Result<Operation> {
@@ -222,7 +240,12 @@ impl Question {
         let repository = self.repository.as_deref().map(str::parse::<RepositoryName>).transpose()?;
         let reference = self.reference.as_deref().map(str::parse::<Reference>).transpose()?;
         let needs_repository = !kind.required().is_empty() && kind != OperationKind::ListCatalog;
-        ensure!(repository.is_some() == needs_repository, "operation `{}` needs {} repository", kind.as_str(), if needs_repository { "a" } else { "no" });
+        ensure!(
+            repository.is_some() == needs_repository,
+            "operation `{}` needs {} repository",
+            kind.as_str(),
+            if needs_repository { "a" } else { "no" }
+        );
         Ok(Operation { kind, repository, reference })
     }
 
@@ -310,18 +333,17 @@ fn principal_named(estate: &Estate, id: PrincipalId) -> anyhow::Result<Arc<poste
 }
 
 fn principal_by_text(estate: &Estate, text: &str) -> anyhow::Result<Arc<postern_access::Principal>> {
-    let found = match text.parse::<Uuid>() {
-        Ok(id) => estate.principal(PrincipalId(id)).or_else(|| estate.principal_by_client_id(id)),
-        Err(_) => {
-            let mut named = estate
-                .principal_ids()
-                .into_iter()
-                .filter_map(|id| estate.principal(id))
-                .filter(|principal| principal.kind != PrincipalKind::Group && *principal.display_name == *text);
-            let first = named.next();
-            ensure!(named.next().is_none(), "several principals are called `{}`: give an object id", shown(text));
-            first
-        }
+    let found = if let Ok(id) = text.parse::<Uuid>() {
+        estate.principal(PrincipalId(id)).or_else(|| estate.principal_by_client_id(id))
+    } else {
+        let mut named = estate
+            .principal_ids()
+            .into_iter()
+            .filter_map(|id| estate.principal(id))
+            .filter(|principal| principal.kind != PrincipalKind::Group && *principal.display_name == *text);
+        let first = named.next();
+        ensure!(named.next().is_none(), "several principals are called `{}`: give an object id", shown(text));
+        first
     };
     let principal = found.with_context(|| format!("there is no principal `{}`", shown(text)))?;
     Ok(Arc::new(principal.as_caller()))
@@ -331,9 +353,9 @@ fn find(estate: &Estate, text: &str, resource_type: &str) -> anyhow::Result<Reso
     if text.starts_with('/') {
         return Ok(text.parse()?);
     }
-    let mut named = estate.iter().filter(|resource| {
-        resource.id.is_type(resource_type) && resource.id.name().eq_ignore_ascii_case(text)
-    });
+    let mut named = estate
+        .iter()
+        .filter(|resource| resource.id.is_type(resource_type) && resource.id.name().eq_ignore_ascii_case(text));
     match (named.next(), named.next()) {
         (Some(only), None) => Ok(only.id.clone()),
         (None, _) => bail!("there is no `{}` of type {resource_type}", shown(text)),
@@ -354,21 +376,26 @@ pub(crate) fn in_words(record: &Value) -> String {
         Some(other) => other.to_string(),
     };
     let mut lines = vec![format!(
-        "{} {} by {}: {} {}{} on {}",
+        "{} {} by {}: {}{} on {}",
         text("/verdict"),
         text("/status"),
         text("/decidedBy"),
         text("/operation"),
-        text("/repository"),
-        match text("/reference") {
-            reference if reference.is_empty() => reference,
-            digest if digest.contains(':') => format!("@{digest}"),
-            tag => format!(":{tag}"),
+        match (text("/repository"), text("/reference")) {
+            (repository, _) if repository.is_empty() => repository,
+            (repository, reference) if reference.is_empty() => format!(" {repository}"),
+            (repository, digest) if digest.contains(':') => format!(" {repository}@{digest}"),
+            (repository, tag) => format!(" {repository}:{tag}"),
         },
         text("/loginServer"),
     )];
     let simulated = if text("/origin/simulated") == "true" { ", simulated" } else { "" };
-    lines.push(format!("  from  {}, {} (place `{}`{simulated})", text("/origin/address"), text("/origin/ingress"), text("/origin/place")));
+    lines.push(format!(
+        "  from  {}, {} (place `{}`{simulated})",
+        text("/origin/address"),
+        text("/origin/ingress"),
+        text("/origin/place")
+    ));
     let workload = text("/origin/workload/resource");
     if !workload.is_empty() {
         lines.push(format!("  workload  {workload}"));

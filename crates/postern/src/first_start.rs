@@ -43,9 +43,9 @@ pub(crate) async fn ground(directory: &Directory, config: &Config, random: &dyn 
 
 fn find(directory: &Directory) -> anyhow::Result<Option<Ground>> {
     let root = ResourceId::root();
-    let Some(subscription) = directory.list(&root, types::SUBSCRIPTIONS).into_iter().find(|found| {
-        found.document.get("postern").is_some()
-    }) else {
+    let Some(subscription) =
+        directory.list(&root, types::SUBSCRIPTIONS).into_iter().find(|found| found.document.get("postern").is_some())
+    else {
         if directory.generation() > 0 {
             bail!("the data folder has resources but no subscription of its own");
         }
@@ -96,6 +96,8 @@ fn first_resources(ground: &Ground, config: &Config, assignment: Uuid) -> anyhow
                 "principalId": administrator,
                 "principalType": "ServicePrincipal",
                 "scope": scope,
+                "createdBy": administrator,
+                "updatedBy": administrator,
             },
         }),
     ];
@@ -103,7 +105,7 @@ fn first_resources(ground: &Ground, config: &Config, assignment: Uuid) -> anyhow
     if !registry.is_empty() {
         let group = format!("{scope}/resourceGroups/{GROUP}");
         resources.push(json!({
-            "id": group, "name": GROUP, "type": types::RESOURCE_GROUPS, "location": location, "properties": {},
+            "id": group, "name": GROUP, "type": types::RESOURCE_GROUPS, "location": location,
         }));
         resources.push(json!({
             "id": format!("{group}/providers/Microsoft.ContainerRegistry/registries/{registry}"),

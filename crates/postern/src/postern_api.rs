@@ -4,11 +4,11 @@
 
 use std::sync::Arc;
 
-use axum::{Extension, Router};
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, Query, State as Extract};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use http::{HeaderMap, StatusCode, header};
 use postern_access::Principal;
 use postern_audit::Audit;
@@ -44,13 +44,13 @@ pub(crate) fn router(state: State) -> Router {
 }
 
 impl State {
-    fn caller(&self, peer: &Peer, headers: &HeaderMap) -> Result<Arc<Principal>, Response> {
+    fn caller(&self, peer: &Peer, headers: &HeaderMap) -> Result<Arc<Principal>, Box<Response>> {
         let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let now = self.clock.now();
         self.identity
             .arm_caller(authorization, &peer.workload(&self.identity, now), now)
             .map(|caller| caller.principal)
-            .map_err(|refusal| error(StatusCode::UNAUTHORIZED, "AuthenticationFailed", &refusal.to_string()))
+            .map_err(|refusal| error(StatusCode::UNAUTHORIZED, "AuthenticationFailed", &refusal.to_string()).into())
     }
 
     fn may(&self, caller: &Principal, action: &str, scope: &ResourceId) -> bool {
@@ -63,10 +63,15 @@ fn ids_of(caller: &Principal) -> Vec<PrincipalId> {
     std::iter::once(caller.id).chain(caller.groups.iter().copied()).collect()
 }
 
-async fn decision(Extract(state): Extract<State>, Extension(peer): Extension<Peer>, Path(id): Path<String>, headers: HeaderMap) -> Response {
+async fn decision(
+    Extract(state): Extract<State>,
+    Extension(peer): Extension<Peer>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Response {
     let caller = match state.caller(&peer, &headers) {
         Ok(caller) => caller,
-        Err(refusal) => return refusal,
+        Err(refusal) => return *refusal,
     };
     // Somebody else's decision, an unknown one and a malformed id look the same.
     let hidden = || error(StatusCode::NOT_FOUND, "NotFound", "there is no such decision, or you may not see it");
@@ -86,22 +91,36 @@ async fn decision(Extract(state): Extract<State>, Extension(peer): Extension<Pee
     if own || readable { answer(found) } else { hidden() }
 }
 
-async fn explain(Extract(state): Extract<State>, Extension(peer): Extension<Peer>, headers: HeaderMap, body: Bytes) -> Response {
+async fn explain(
+    Extract(state): Extract<State>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     let caller = match state.caller(&peer, &headers) {
         Ok(caller) => caller,
-        Err(refusal) => return refusal,
+        Err(refusal) => return *refusal,
     };
     let question: Question = match serde_json::from_slice(&body) {
         Ok(question) => question,
         Err(failure) => return error(StatusCode::BAD_REQUEST, "InvalidRequestContent", &failure.to_string()),
     };
     let rules = match &question.registry {
-        Some(name) => state.directory.registry_by_host(&format!("{}.{}", name.to_lowercase(), state.directory.suffix())),
+        Some(name) => {
+            state.directory.registry_by_host(&format!("{}.{}", name.to_lowercase(), state.directory.suffix()))
+        }
         None => state.directory.default_registry(),
     };
     let Some(rules) = rules.filter(|rules| state.may(&caller, READ_REGISTRY, &rules.id)) else {
         return error(StatusCode::NOT_FOUND, "ResourceNotFound", "there is no such registry, or you may not read it");
     };
+    // What somebody may not read does not exist: a question must not find it.
+    for id in question.resources() {
+        if !state.may(&caller, &format!("{}/read", id.resource_type().unwrap_or_default()), &id) {
+            let message = format!("there is no resource `{id}`, or you may not read it");
+            return error(StatusCode::BAD_REQUEST, "InvalidRequestContent", &message);
+        }
+    }
     let now = state.clock.now();
     let places = state.places.clone();
     match state.directory.with_estate(|estate| question.answer(estate, rules, &places, now)) {
@@ -115,10 +134,15 @@ struct ExportQuery {
     scope: Option<String>,
 }
 
-async fn export(Extract(state): Extract<State>, Extension(peer): Extension<Peer>, Query(query): Query<ExportQuery>, headers: HeaderMap) -> Response {
+async fn export(
+    Extract(state): Extract<State>,
+    Extension(peer): Extension<Peer>,
+    Query(query): Query<ExportQuery>,
+    headers: HeaderMap,
+) -> Response {
     let caller = match state.caller(&peer, &headers) {
         Ok(caller) => caller,
-        Err(refusal) => return refusal,
+        Err(refusal) => return *refusal,
     };
     let scope = match query.scope.as_deref().map_or_else(|| Ok(ResourceId::root()), str::parse) {
         Ok(scope) => scope,

@@ -1,5 +1,6 @@
 //! `postern serve`: wires the crates together and runs until it is told to stop.
 
+use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -26,10 +27,12 @@ use crate::places::Places;
 use crate::server::{Bounds, Names, Operations, Routers, Server, bind};
 use crate::{environment, first_start, runtime, say};
 
+/// A folder that clients can be given as their certificate folder: nothing else is in it.
+const TRUST_FOLDER: &str = "trust";
 const CA_FILE: &str = "ca.crt";
 const AUDIT_FILE: &str = "audit.db";
-const MAINTENANCE: Duration = Duration::from_secs(3600);
-const COLLECTION: Duration = Duration::from_secs(600);
+const MAINTENANCE: Duration = Duration::from_hours(1);
+const COLLECTION: Duration = Duration::from_mins(10);
 
 #[derive(Debug, Args)]
 pub(crate) struct ServeArguments {
@@ -121,11 +124,14 @@ impl Running {
         })
         .await
         .with_context(|| format!("cannot open the data folder {}", folder.display()))?;
-        let directory = Directory::open(&store, DirectoryOptions {
-            settings: Arc::new(config.access.settings()?),
-            suffix: suffix.clone(),
-            default_registry: default_registry(config),
-        })
+        let directory = Directory::open(
+            &store,
+            DirectoryOptions {
+                settings: Arc::new(config.access.settings()?),
+                suffix: suffix.clone(),
+                default_registry: default_registry(config),
+            },
+        )
         .await?;
         let ground = first_start::ground(&directory, config, random.as_ref()).await?;
         let names = Names::new(&config.server.suffix);
@@ -151,10 +157,11 @@ impl Running {
         let options = AuditOptions { keep_days: config.audit.keep_days, max_records: config.audit.max_records };
         let (audit, writer) = Audit::start(journal, options, Arc::clone(&clock));
 
-        let ca_file = std::path::absolute(folder.join(CA_FILE))?;
+        let trust = std::path::absolute(folder.join(TRUST_FOLDER))?;
+        std::fs::create_dir_all(&trust)?;
+        let ca_file = trust.join(CA_FILE);
         std::fs::write(&ca_file, identity.server_ca_pem())?;
-        let client_secret =
-            first_start::administrator(&store, &identity, &ground, folder, clock.now()).await?;
+        let client_secret = first_start::administrator(&store, &identity, &ground, folder, clock.now()).await?;
         let bootstrap = Bootstrap {
             tenant_id: ground.tenant.to_string(),
             subscription_id: ground.subscription.clone(),
@@ -226,7 +233,9 @@ impl Running {
         let settings = Config::load(config).and_then(|config| config.access.settings());
         match settings {
             Ok(settings) => self.directory.set_settings(Arc::new(settings)),
-            Err(error) => tracing::error!(error = format!("{error:#}"), "the configuration is not usable; kept the old one"),
+            Err(error) => {
+                tracing::error!(error = format!("{error:#}"), "the configuration is not usable; kept the old one");
+            }
         }
         let identity = Arc::clone(&self.identity);
         tokio::task::spawn_blocking(move || match identity.reload_certificate() {
@@ -257,12 +266,13 @@ fn default_registry(config: &Config) -> Option<String> {
 fn collect(store: Store) -> AbortHandle {
     let clock = environment::clock();
     let task = tokio::spawn(async move {
+        // At once, too: what a crash left behind goes first.
         loop {
-            tokio::time::sleep(COLLECTION).await;
             match store.collect_garbage(clock.now()).await {
                 Ok(collected) => tracing::debug!(?collected, "collected"),
                 Err(error) => tracing::error!(error = %error, "unreferenced content cannot be reclaimed"),
             }
+            tokio::time::sleep(COLLECTION).await;
         }
     });
     task.abort_handle()
@@ -288,7 +298,8 @@ fn metrics_handle() -> anyhow::Result<metrics_exporter_prometheus::PrometheusHan
 
 fn start_log(config: &LogConfig) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&config.filter).context("log.filter")?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colours = std::io::stderr().is_terminal();
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
     match config.format {
         LogFormat::Text => builder.init(),
         LogFormat::Json => builder.json().flatten_event(true).init(),

@@ -1,13 +1,14 @@
 //! `postern trust install|remove`: the certificate authority into the trust folders of docker and containers, and a hosts line
 //! per registry. What needs root and does not have it is printed instead.
 
-use std::fs;
-use std::io::ErrorKind;
+use std::fs::{self, OpenOptions};
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
+use postern_model::RegistryName;
 
 use crate::bootstrap::Bootstrap;
 use crate::client::{AdminClient, ServerArgument};
@@ -78,6 +79,11 @@ impl Plan {
             folders.push(home.join(".config/containers/certs.d"));
         }
         let address = crate::client::first_address(bootstrap)?;
+        for name in names {
+            // They become paths, lines of the hosts file and commands to run as root, whoever named them.
+            name.parse::<RegistryName>()
+                .with_context(|| format!("`{}` is not a registry name", name.escape_debug()))?;
+        }
         let login_servers: Vec<String> =
             names.iter().map(|name| format!("{}{}", name.to_lowercase(), bootstrap.registry_suffix)).collect();
         let lines = login_servers
@@ -93,20 +99,16 @@ impl Plan {
         for file in self.files() {
             match copy(authority, &file) {
                 Ok(()) => say(format_args!("wrote {}", file.display())),
-                Err(error) if error.kind() == ErrorKind::PermissionDenied => left_over.push(format!(
-                    "sudo install -D -m 644 {} {}",
-                    authority.display(),
-                    file.display()
-                )),
+                Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                    left_over.push(format!("sudo install -D -m 644 {} {}", authority.display(), file.display()));
+                }
                 Err(error) => return Err(error).with_context(|| format!("cannot write {}", file.display())),
             }
         }
         let missing: Vec<&String> = self.lines.iter().filter(|line| !self.has_line(line)).collect();
         if !missing.is_empty() {
             let lines = missing.iter().map(|line| line.as_str()).collect::<Vec<_>>().join("\n");
-            let old = fs::read_to_string(&self.hosts_file).unwrap_or_default();
-            let gap = if old.is_empty() || old.ends_with('\n') { "" } else { "\n" };
-            match fs::write(&self.hosts_file, format!("{old}{gap}{lines}\n")) {
+            match append(&self.hosts_file, &lines) {
                 Ok(()) => say(format_args!("added {} names to {}", missing.len(), self.hosts_file.display())),
                 Err(_) => left_over.extend(
                     missing.iter().map(|line| format!("echo '{line}' | sudo tee -a {}", self.hosts_file.display())),
@@ -155,10 +157,27 @@ impl Plan {
     }
 }
 
+/// Puts a new file in the place of whatever was there: a link in somebody's home folder must not lead root elsewhere.
 fn copy(authority: &Path, file: &Path) -> std::io::Result<()> {
     let Some(folder) = file.parent() else { return Ok(()) };
     fs::create_dir_all(folder)?;
-    fs::write(file, fs::read(authority)?)
+    let bytes = fs::read(authority)?;
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    OpenOptions::new().write(true).create_new(true).open(file)?.write_all(&bytes)
+}
+
+/// Adds lines behind what is there, which is never written anew: it may be more than this program can read.
+fn append(file: &Path, lines: &str) -> std::io::Result<()> {
+    let ends_open = match fs::read(file) {
+        Ok(bytes) => bytes.last().is_some_and(|last| *last != b'\n'),
+        Err(error) if error.kind() == ErrorKind::NotFound => false,
+        Err(error) => return Err(error),
+    };
+    let gap = if ends_open { "\n" } else { "" };
+    OpenOptions::new().append(true).create(true).open(file)?.write_all(format!("{gap}{lines}\n").as_bytes())
 }
 
 fn tell(left_over: &[String]) -> ExitCode {
@@ -166,7 +185,9 @@ fn tell(left_over: &[String]) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     say("these need root:");
-    left_over.iter().for_each(|line| say(format_args!("  {line}")));
+    for line in left_over {
+        say(format_args!("  {line}"));
+    }
     ExitCode::from(2)
 }
 
@@ -174,14 +195,11 @@ fn tell(left_over: &[String]) -> ExitCode {
 mod tests {
     use super::*;
 
-    #[test]
-    fn install_then_remove_leaves_the_machine_as_it_was() {
-        let scratch = tempfile::tempdir().unwrap();
-        let root = scratch.path();
+    fn bootstrap(root: &Path) -> Bootstrap {
         fs::create_dir_all(root.join("etc")).unwrap();
         fs::write(root.join("etc/hosts"), "127.0.0.1 localhost\n").unwrap();
         fs::write(root.join("ca.pem"), "a certificate").unwrap();
-        let bootstrap = Bootstrap {
+        Bootstrap {
             tenant_id: String::new(),
             subscription_id: String::new(),
             client_id: String::new(),
@@ -192,14 +210,51 @@ mod tests {
             registry_suffix: ".azurecr.io.localhost:5443".into(),
             proxy: String::new(),
             listen: vec!["127.0.0.1:5443".into()],
-        };
+        }
+    }
+
+    fn plan(root: &Path, registry: &str) -> anyhow::Result<Plan> {
         let arguments = TrustArguments {
             server: ServerArgument { server: root.to_owned() },
-            registries: vec!["myreg".into()],
+            registries: vec![registry.into()],
             root: root.to_owned(),
             home: None,
         };
-        let plan = Plan::new(&arguments, &bootstrap, &arguments.registries).unwrap();
+        Plan::new(&arguments, &bootstrap(root), &arguments.registries)
+    }
+
+    #[test]
+    fn names_that_are_no_registry_names_are_refused() {
+        let scratch = tempfile::tempdir().unwrap();
+        for name in ["../../root", "a b", "x;id", "a\n10.0.0.1 example.com #", ""] {
+            let error = plan(scratch.path(), name).err().expect(name).to_string();
+            assert!(error.contains("is not a registry name") && !error.contains('\n'), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_in_the_way_is_kept() {
+        let scratch = tempfile::tempdir().unwrap();
+        let root = scratch.path();
+        let plan = plan(root, "myreg").unwrap();
+        // A hosts file that is not text, and a link where the authority goes.
+        fs::write(root.join("etc/hosts"), b"127.0.0.1 caf\xe9").unwrap();
+        fs::write(root.join("shadow"), "secret").unwrap();
+        let folder = root.join("etc/docker/certs.d/localhost:5443");
+        fs::create_dir_all(&folder).unwrap();
+        std::os::unix::fs::symlink(root.join("shadow"), folder.join("ca.crt")).unwrap();
+        plan.install(&root.join("ca.pem")).unwrap();
+        let hosts = fs::read(root.join("etc/hosts")).unwrap();
+        assert_eq!(hosts, b"127.0.0.1 caf\xe9\n127.0.0.1 myreg.azurecr.io.localhost # postern\n");
+        assert_eq!(fs::read_to_string(root.join("shadow")).unwrap(), "secret");
+        assert_eq!(fs::read_to_string(folder.join("ca.crt")).unwrap(), "a certificate");
+    }
+
+    #[test]
+    fn install_then_remove_leaves_the_machine_as_it_was() {
+        let scratch = tempfile::tempdir().unwrap();
+        let root = scratch.path();
+        let (bootstrap, plan) = (bootstrap(root), plan(root, "myreg").unwrap());
         for _ in 0..2 {
             plan.install(&bootstrap.ca_file).unwrap();
         }

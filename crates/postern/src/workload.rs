@@ -85,11 +85,19 @@ async fn write_certificate(arguments: CertificateArguments) -> anyhow::Result<Ex
 }
 
 /// Has a certificate made for the key of a signing request.
-async fn certificate(client: &AdminClient, resource: &ResourceId, request: &str) -> anyhow::Result<WorkloadCertificate> {
+async fn certificate(
+    client: &AdminClient,
+    resource: &ResourceId,
+    request: &str,
+) -> anyhow::Result<WorkloadCertificate> {
     let body = json!({"csr": request});
     let answer = client.send(Method::POST, &format!("{resource}/issueWorkloadCertificate"), Some(&body)).await?;
     let text = |name: &str| {
-        answer.get(name).and_then(Value::as_str).map(str::to_owned).with_context(|| format!("the answer holds no {name}"))
+        answer
+            .get(name)
+            .and_then(Value::as_str)
+            .map(str::to_owned)
+            .with_context(|| format!("the answer holds no {name}"))
     };
     Ok(WorkloadCertificate {
         certificate_pem: text("certificate")?,
@@ -245,7 +253,11 @@ async fn client_id_of(admin: &AdminClient, identity: &ResourceId) -> anyhow::Res
 pub(crate) async fn registry_names(admin: &AdminClient) -> anyhow::Result<Vec<String>> {
     let subscription = &admin.bootstrap.subscription_id;
     let list = admin
-        .send(Method::GET, &format!("/subscriptions/{subscription}/providers/Microsoft.ContainerRegistry/registries"), None)
+        .send(
+            Method::GET,
+            &format!("/subscriptions/{subscription}/providers/Microsoft.ContainerRegistry/registries"),
+            None,
+        )
         .await?;
     let names = list.pointer("/value").and_then(Value::as_array).into_iter().flatten();
     Ok(names.filter_map(|registry| registry.get("name")?.as_str().map(str::to_owned)).collect())

@@ -8,7 +8,7 @@ use sqlx::{Row, Sqlite, Transaction};
 use crate::blob_body::{BlobBody, BufferPool};
 use crate::blob_files::FileId;
 use crate::database::detached;
-use crate::repository::{select_repository, to_u64};
+use crate::repository::{check_locks, select_repository, to_u64};
 use crate::{Missing, Repository, StoreError};
 
 /// How often a link that changes under a reader is looked at again.
@@ -168,7 +168,7 @@ impl Repository {
             let mut transaction = this.inner.database.write().await?;
             for (permit, name) in [(&this.permit, &this.name), (&source, &from)] {
                 let repository = select_repository(&mut *transaction, &registry, name.as_str()).await?;
-                permit.check_content(&ContentState { repository, ..ContentState::default() })?;
+                check_locks(permit, ContentState { repository, ..ContentState::default() })?;
             }
             let found = sqlx::query("SELECT 1 FROM links WHERE registry = $1 AND repository = $2 AND digest = $3")
                 .bind(&registry)
@@ -198,7 +198,7 @@ impl Repository {
             let (registry, text) = (this.registry_text(), digest.to_string());
             let mut transaction = this.inner.database.write().await?;
             let repository = select_repository(&mut *transaction, &registry, this.name.as_str()).await?;
-            this.permit.check_content(&ContentState { repository, ..ContentState::default() })?;
+            check_locks(&this.permit, ContentState { repository, ..ContentState::default() })?;
             let deleted = sqlx::query(
                 "DELETE FROM links WHERE registry = $1 AND repository = $2 AND digest = $3 \
                  RETURNING unreferenced_since",

@@ -1,5 +1,8 @@
 use std::borrow::Cow;
-use std::path::Path;
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sqlx::migrate::{Migration, MigrationType, Migrator};
@@ -27,6 +30,7 @@ pub(crate) struct Database {
 
 impl Database {
     pub(crate) async fn open(path: &Path) -> Result<Self, StoreError> {
+        make_private(path.to_owned()).await?;
         let options = SqliteConnectOptions::new()
             .filename(path)
             .journal_mode(SqliteJournalMode::Wal)
@@ -59,6 +63,13 @@ impl Database {
         self.readers.close().await;
         self.writer.close().await;
     }
+}
+
+/// Makes the database's file where it is missing, for its owner only: a data folder that was there before may let others in.
+/// SQLite gives the files that it puts beside it the same mode.
+pub(crate) async fn make_private(path: PathBuf) -> Result<(), StoreError> {
+    let make = move || OpenOptions::new().append(true).create(true).mode(0o600).open(path).map(drop);
+    blocking::<(), io::Error>(make).await
 }
 
 /// Runs to its end even when the caller goes away: between a commit and the memory that must follow it, no request may be lost.

@@ -1,5 +1,6 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -32,7 +33,10 @@ pub struct Directory(Arc<Inner>);
 struct Inner {
     store: Store,
     settings: ArcSwap<Settings>,
-    default_registry: Option<String>,
+    /// The login server of the configured default registry, without port.
+    default_host: Option<String>,
+    /// As the estate's, readable without its lock. Never ahead of the estate.
+    generation: AtomicU64,
     estate: RwLock<Estate>,
     registries: ArcSwap<Registries>,
     /// Held while rules are compiled and while they are forgotten: nothing compiled from an older estate survives a change.
@@ -40,9 +44,10 @@ struct Inner {
     writing: Mutex<()>,
 }
 
-#[derive(Default)]
+/// Copied when a registry comes or goes: keys and values are cheap to clone.
+#[derive(Clone, Default)]
 struct Registries {
-    by_host: HashMap<Box<str>, Arc<Slot>>,
+    by_host: HashMap<Arc<str>, Arc<Slot>>,
     by_id: HashMap<ResourceId, Arc<Slot>>,
 }
 
@@ -95,13 +100,19 @@ impl Directory {
             estate.insert(Arc::new(resource_of(row)?));
         }
         estate.advance(generation);
-        let registries = ArcSwap::from_pointee(Registries::of(&estate));
+        let all: Vec<ResourceId> = estate.all_registries().map(|registry| registry.id.clone()).collect();
+        let mut registries = Registries::default();
+        registries.update(&estate, all.iter());
+        let suffix = estate.suffix();
+        let host = |name: String| without_port(&format!("{}.{suffix}", name.to_ascii_lowercase())).to_owned();
+        let default_host = options.default_registry.map(host);
         Ok(Self(Arc::new(Inner {
             store: store.clone(),
             settings: ArcSwap::new(options.settings),
-            default_registry: options.default_registry,
+            default_host,
+            generation: AtomicU64::new(generation),
             estate: RwLock::new(estate),
-            registries,
+            registries: ArcSwap::from_pointee(registries),
             compiling: std::sync::Mutex::default(),
             writing: Mutex::default(),
         })))
@@ -164,8 +175,8 @@ impl Directory {
     /// The rules of the configured default registry, else of the only one there is.
     pub fn default_registry(&self) -> Option<Arc<RegistryRules>> {
         let registries = self.0.registries.load();
-        let slot = match &self.0.default_registry {
-            Some(name) => registries.by_id.values().find(|slot| slot.id.name().eq_ignore_ascii_case(name)),
+        let slot = match &self.0.default_host {
+            Some(host) => registries.by_host.get(host.as_str()),
             None => registries.by_id.values().next().filter(|_| registries.by_id.len() == 1),
         };
         self.rules(slot?)
@@ -215,7 +226,7 @@ impl Directory {
 
     /// The generation of the configuration.
     pub fn generation(&self) -> u64 {
-        self.estate().generation()
+        self.0.generation.load(Ordering::Acquire)
     }
 
     /// Creates or replaces one resource; gives whether it is new.
@@ -317,12 +328,16 @@ impl Directory {
             }
             estate.advance(outcome.generation);
         }
+        self.0.generation.fetch_max(outcome.generation, Ordering::Release);
         let changed = || outcome.put.iter().map(|(resource, _)| resource).chain(&outcome.removed);
         let _compiling = self.0.compiling.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh =
-            outcome.put.iter().filter(|(_, created)| *created).map(|(resource, _)| resource).chain(&outcome.removed);
-        if fresh.into_iter().any(|resource| resource.id.is_type(types::REGISTRIES)) {
-            let registries = Registries::after(&self.0.registries.load(), &self.estate());
+        // Those that stay keep their slots, and with them their rules.
+        let new = outcome.put.iter().filter(|(_, created)| *created).map(|(resource, _)| resource);
+        let came_or_went = outcome.removed.iter().chain(new).map(|resource| &resource.id);
+        let mut came_or_went = came_or_went.filter(|id| id.is_type(types::REGISTRIES)).peekable();
+        if came_or_went.peek().is_some() {
+            let mut registries = Registries::clone(&self.0.registries.load());
+            registries.update(&self.estate(), came_or_went);
             self.0.registries.store(Arc::new(registries));
         }
         let registries = self.0.registries.load();
@@ -331,25 +346,21 @@ impl Directory {
 }
 
 impl Registries {
-    fn of(estate: &Estate) -> Self {
-        Self::after(&Self::default(), estate)
-    }
-
-    /// The table for the estate; slots of registries that stay are kept with their rules. A name that two registries claim leads
-    /// to neither.
-    fn after(before: &Self, estate: &Estate) -> Self {
-        let mut after = Self::default();
-        for registry in estate.all_registries() {
-            let slot = before.by_id.get(&registry.id).cloned();
-            let slot =
-                slot.unwrap_or_else(|| Arc::new(Slot { id: registry.id.clone(), rules: ArcSwapOption::empty() }));
-            if estate.registry_named(registry.id.name()).is_some() {
-                let host = estate.login_server(&registry.id);
-                after.by_host.insert(without_port(&host).into(), Arc::clone(&slot));
+    /// Takes in registries that came, and lets go of those that went. A name that two registries claim leads to neither.
+    fn update<'a>(&mut self, estate: &Estate, changed: impl Iterator<Item = &'a ResourceId>) {
+        for id in changed {
+            self.by_id.remove(id);
+            if estate.get(id).is_some() {
+                let slot = Slot { id: id.clone(), rules: ArcSwapOption::empty() };
+                self.by_id.insert(id.clone(), Arc::new(slot));
             }
-            after.by_id.insert(registry.id.clone(), slot);
+            let host = estate.login_server(id);
+            let host = without_port(&host);
+            match estate.registry_named(id.name()).and_then(|registry| self.by_id.get(&registry.id)) {
+                Some(slot) => drop(self.by_host.insert(host.into(), Arc::clone(slot))),
+                None => drop(self.by_host.remove(host)),
+            }
         }
-        after
     }
 
     /// Forgets the rules that a change of this resource touches.

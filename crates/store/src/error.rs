@@ -1,7 +1,7 @@
 use std::fmt;
 use std::io;
 
-use postern_access::{ContentCause, OperationKind};
+use postern_access::{ContentCause, ContentState, OperationKind};
 use postern_model::Digest;
 
 /// Why the store did not do what it was asked.
@@ -10,9 +10,9 @@ pub enum StoreError {
     /// There is no such thing, or not in this repository.
     #[error("{0} not found")]
     NotFound(Missing),
-    /// An attribute of the repository, tag or manifest forbids it.
+    /// An attribute of the repository, tag or manifest forbids it; with all attributes that were looked at.
     #[error("{0}")]
-    Locked(ContentCause),
+    Locked(ContentCause, ContentState),
     /// The permit was given for another operation.
     #[error("the permit is for {}, not for this", .0.as_str())]
     NotPermitted(OperationKind),
@@ -132,11 +132,5 @@ impl From<sqlx::Error> for StoreError {
 impl From<sqlx::migrate::MigrateError> for StoreError {
     fn from(error: sqlx::migrate::MigrateError) -> Self {
         Self::Database(DatabaseError(Cause::Migration(error)))
-    }
-}
-
-impl From<ContentCause> for StoreError {
-    fn from(cause: ContentCause) -> Self {
-        Self::Locked(cause)
     }
 }

@@ -8,6 +8,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 use sqlx::{Row as _, SqlStr};
 
 use crate::StoreError;
+use crate::database::make_private;
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 const FIRST: &str = include_str!("../migrations/journal/0001_first.sql");
@@ -34,6 +35,7 @@ pub struct JournalEntry {
 impl Journal {
     /// Opens or creates the database file.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        make_private(path.to_owned()).await?;
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
@@ -42,8 +44,7 @@ impl Journal {
             .synchronous(SqliteSynchronous::Normal)
             .busy_timeout(BUSY_TIMEOUT);
         let pool = SqlitePoolOptions::new().max_connections(2).idle_timeout(None).connect_with(options).await?;
-        let first =
-            Migration::new(1, Cow::Borrowed("first"), MigrationType::Simple, SqlStr::from_static(FIRST), false);
+        let first = Migration::new(1, Cow::Borrowed("first"), MigrationType::Simple, SqlStr::from_static(FIRST), false);
         Migrator::with_migrations(vec![first]).run(&pool).await?;
         Ok(Self { pool })
     }
@@ -126,6 +127,11 @@ mod tests {
         assert_eq!(journal.newest("registry", 2).await.unwrap(), [entry(10).record, entry(9).record]);
         assert_eq!(journal.prune(Timestamp::from_unix_seconds(4), 5).await.unwrap(), 5);
         assert_eq!(journal.newest("registry", 99).await.unwrap().len(), 5);
+        for entry in std::fs::read_dir(folder.path()).unwrap() {
+            let entry = entry.unwrap();
+            let mode = std::os::unix::fs::PermissionsExt::mode(&entry.metadata().unwrap().permissions());
+            assert_eq!(mode & 0o777, 0o600, "{}", entry.path().display());
+        }
         journal.close().await;
     }
 }

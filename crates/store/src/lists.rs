@@ -8,7 +8,7 @@ use sqlx::{QueryBuilder, Row, Sqlite};
 
 use crate::database::detached;
 use crate::manifests::ManifestChild;
-use crate::repository::{attributes_of, digest_of, parse_digest, parse_tag, select_repository, to_u64};
+use crate::repository::{attributes_of, check_locks, digest_of, parse_digest, parse_tag, select_repository, to_u64};
 use crate::store::Inner;
 use crate::{Missing, Repository, StoreError};
 
@@ -294,7 +294,7 @@ impl Repository {
             let (registry, now) = (this.registry_text(), this.inner.now());
             let mut transaction = this.inner.database.write().await?;
             let repository = select_repository(&mut *transaction, &registry, this.name.as_str()).await?;
-            this.permit.check_content(&ContentState { repository, ..ContentState::default() })?;
+            check_locks(&this.permit, ContentState { repository, ..ContentState::default() })?;
             let mut query = QueryBuilder::<Sqlite>::new("UPDATE ");
             query.push(table).push(" SET updated = ").push_bind(now.unix_micros());
             for (attribute, value) in [

@@ -8,7 +8,8 @@ use sqlx::{QueryBuilder, Row, Sqlite};
 
 use crate::database::{Writing, detached};
 use crate::repository::{
-    attributes_of, digest_of, parse_digest, select_manifest_attributes, select_repository, select_tag, to_i64,
+    attributes_of, check_locks, digest_of, parse_digest, select_manifest_attributes, select_repository, select_tag,
+    to_i64,
 };
 use crate::{Missing, Repository, StoreError};
 
@@ -106,7 +107,7 @@ impl Repository {
             }
         };
         let manifest = self.stored_manifest(&digest).await?.ok_or(StoreError::NotFound(Missing::Manifest))?;
-        self.permit.check_content(&ContentState { repository, tag, manifest: Some(manifest.attributes) })?;
+        check_locks(&self.permit, ContentState { repository, tag, manifest: Some(manifest.attributes) })?;
         Ok(manifest)
     }
 
@@ -154,16 +155,17 @@ impl Repository {
             let mut transaction = this.inner.database.write().await?;
             let repository = select_repository(&mut *transaction, &registry, name).await?;
             let manifest = select_manifest_attributes(&mut *transaction, &registry, name, &digest).await?;
-            this.permit.check_content(&ContentState { repository, tag: None, manifest })?;
             let mut moved = Vec::with_capacity(tags.len());
             for tag in &tags {
                 let entry = select_tag(&mut *transaction, &registry, name, tag).await?;
                 let attributes = entry.map(|entry| entry.attributes);
-                this.permit.check_content(&ContentState { repository, tag: attributes, manifest })?;
+                check_locks(&this.permit, ContentState { repository, tag: attributes, manifest })?;
                 if entry.is_none_or(|entry| entry.digest != facts.digest) {
                     moved.push(tag);
                 }
             }
+            // After the tags: of several locks a tag's is the one that is told.
+            check_locks(&this.permit, ContentState { repository, tag: None, manifest })?;
             if repository.is_none() {
                 insert_repository(&mut transaction, &registry, name, now).await?;
             }

@@ -7,7 +7,7 @@ use sqlx::Row;
 use crate::database::{Writing, detached};
 use crate::manifests::touch_repository;
 use crate::repository::{
-    attributes_of, parse_digest, parse_tag, select_manifest_attributes, select_repository, select_tag,
+    attributes_of, check_locks, parse_digest, parse_tag, select_manifest_attributes, select_repository, select_tag,
 };
 use crate::{Missing, Repository, StoreError};
 
@@ -53,7 +53,7 @@ impl Repository {
             let entry = select_tag(&mut *transaction, &registry, name, &tag)
                 .await?
                 .ok_or(StoreError::NotFound(Missing::Tag))?;
-            this.permit.check_content(&ContentState { repository, tag: Some(entry.attributes), manifest: None })?;
+            check_locks(&this.permit, ContentState { repository, tag: Some(entry.attributes), manifest: None })?;
             sqlx::query("DELETE FROM tags WHERE registry = $1 AND repository = $2 AND name = $3")
                 .bind(&registry)
                 .bind(name)
@@ -81,7 +81,7 @@ impl Repository {
             if repository.is_none() {
                 return Err(StoreError::NotFound(Missing::Repository));
             }
-            this.permit.check_content(&ContentState { repository, ..ContentState::default() })?;
+            check_locks(&this.permit, ContentState { repository, ..ContentState::default() })?;
             let digests: Vec<String> = sqlx::query_scalar(
                 "SELECT digest FROM manifests WHERE registry = $1 AND repository = $2 ORDER BY digest",
             )
@@ -141,7 +141,6 @@ impl Repository {
         for digest in digests {
             let text = digest.to_string();
             let manifest = select_manifest_attributes(&mut **transaction, &registry, name, &text).await?;
-            self.permit.check_content(&ContentState { repository, tag: None, manifest })?;
             let tags = sqlx::query(
                 "DELETE FROM tags WHERE registry = $1 AND repository = $2 AND digest = $3 \
                  RETURNING name, delete_enabled, write_enabled, read_enabled, list_enabled",
@@ -153,9 +152,11 @@ impl Repository {
             .await?;
             for row in &tags {
                 let tag = Some(attributes_of(row)?);
-                self.permit.check_content(&ContentState { repository, tag, manifest })?;
+                check_locks(&self.permit, ContentState { repository, tag, manifest })?;
                 removed.tags.push(parse_tag(row.try_get("name")?)?);
             }
+            // After the tags: of several locks a tag's is the one that is told.
+            check_locks(&self.permit, ContentState { repository, tag: None, manifest })?;
             sqlx::query("DELETE FROM manifests WHERE registry = $1 AND repository = $2 AND digest = $3")
                 .bind(&registry)
                 .bind(name)

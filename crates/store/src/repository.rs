@@ -84,8 +84,13 @@ impl Repository {
     /// Asks the permit about the repository's own locks, from memory.
     pub(crate) async fn check_repository(&self) -> Result<(), StoreError> {
         let repository = self.attributes().await?;
-        Ok(self.permit.check_content(&ContentState { repository, ..ContentState::default() })?)
+        check_locks(&self.permit, ContentState { repository, ..ContentState::default() })
     }
+}
+
+/// Asks the permit about locks. A refusal says what all of them were, so that every one to lift can be told.
+pub(crate) fn check_locks(permit: &Permit, state: ContentState) -> Result<(), StoreError> {
+    permit.check_content(&state).map_err(|cause| StoreError::Locked(cause, state))
 }
 
 pub(crate) async fn select_repository(

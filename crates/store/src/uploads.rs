@@ -8,7 +8,7 @@ use crate::blob_files::FileId;
 use crate::blobs::insert_link;
 use crate::database::{blocking, detached};
 use crate::hashing::Hasher;
-use crate::repository::{select_repository, to_i64, to_u64};
+use crate::repository::{check_locks, select_repository, to_i64, to_u64};
 use crate::store::Inner;
 use crate::upload_writer::{Position, UploadWriter};
 use crate::{Missing, Repository, StoreError};
@@ -65,7 +65,7 @@ impl Repository {
             let (registry, holder, now) = (this.registry_text(), this.permit.holder().to_string(), inner.now());
             let mut transaction = inner.database.write().await?;
             let repository = select_repository(&mut *transaction, &registry, this.name.as_str()).await?;
-            this.permit.check_content(&ContentState { repository, ..ContentState::default() })?;
+            check_locks(&this.permit, ContentState { repository, ..ContentState::default() })?;
             let open: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM uploads WHERE registry = $1 AND holder = $2")
                 .bind(&registry)
                 .bind(&holder)
@@ -196,7 +196,7 @@ impl Session {
         let (registry, text, now) = (repository.registry_text(), digest.to_string(), inner.now());
         let mut transaction = inner.database.write().await?;
         let attributes = select_repository(&mut *transaction, &registry, repository.name.as_str()).await?;
-        repository.permit.check_content(&ContentState { repository: attributes, ..ContentState::default() })?;
+        check_locks(&repository.permit, ContentState { repository: attributes, ..ContentState::default() })?;
         let closed = sqlx::query("DELETE FROM uploads WHERE id = $1")
             .bind(self.status.id.to_string())
             .execute(&mut *transaction)

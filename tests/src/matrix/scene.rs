@@ -42,7 +42,7 @@ const WORKLOAD: ResourceUid = ResourceUid(Uuid::from_u128(0x10));
 const OTHER_WORKLOAD: ResourceUid = ResourceUid(Uuid::from_u128(0x11));
 const REGISTRY_UID: RegistryUid = RegistryUid(Uuid::from_u128(0x20));
 const TOKEN_UID: ResourceUid = ResourceUid(Uuid::from_u128(0x30));
-const TOKEN_NAME: &str = "robot";
+pub(super) const TOKEN_NAME: &str = "robot";
 
 /// A row as the pure decision takes it.
 #[derive(Clone, Debug)]
@@ -120,7 +120,7 @@ impl Row {
     }
 
     /// The tag, for operations on one reference.
-    fn tag(&self, kind: OperationKind) -> Option<&str> {
+    pub(super) fn tag(&self, kind: OperationKind) -> Option<&str> {
         use OperationKind::{DeleteManifest, PullManifest, PushManifest, Untag};
         let concerns = matches!(kind, PullManifest | PushManifest | DeleteManifest | Untag);
         self.operation.tag.as_deref().filter(|_| concerns)
@@ -226,7 +226,8 @@ impl Row {
         HashMap::from([(TOKEN_NAME.into(), rule)])
     }
 
-    fn settings(&self) -> Settings {
+    /// The server's settings.
+    pub fn settings(&self) -> Settings {
         let mut settings = Settings::default();
         let (switches, given) = (&mut settings.switches, &self.switches);
         let set = |switch: &mut bool, value: Option<bool>| *switch = value.unwrap_or(*switch);
@@ -282,7 +283,7 @@ impl WorkloadKind {
     }
 }
 
-fn ingress(place: Place) -> Ingress {
+pub(super) fn ingress(place: Place) -> Ingress {
     match place {
         Place::Internet | Place::Office | Place::Ipv6 | Place::SharedPool => Ingress::Public,
         Place::PrivateEndpoint => Ingress::PrivateEndpoint(id(PRIVATE_ENDPOINT)),
@@ -292,7 +293,7 @@ fn ingress(place: Place) -> Ingress {
     }
 }
 
-fn subnet(place: Place) -> ResourceId {
+pub(super) fn subnet(place: Place) -> ResourceId {
     match place {
         Place::Subnet => id(OFFICE_SUBNET),
         Place::OtherSubnet => id(OTHER_SUBNET),
@@ -310,7 +311,7 @@ fn connection(status: &str) -> PrivateEndpointConnection {
     }
 }
 
-fn role(name: &str) -> &'static RoleDefinition {
+pub(super) fn role(name: &str) -> &'static RoleDefinition {
     let role = built_in_roles().iter().find(|role| &*role.name == name);
     role.unwrap_or_else(|| panic!("`{name}` is no built-in role"))
 }

@@ -58,6 +58,12 @@ pub(super) struct RoleDefinitions;
 impl Provider for RoleDefinitions {
     fn complete(&self, draft: &mut Draft<'_>) -> Result<(), ArmError> {
         let scope = scope_of(&draft.id).unwrap_or_else(ResourceId::root);
+        // Assignments name a role by its GUID alone. A second definition would take the first one's rights away from everybody.
+        let is_taken = Uuid::try_parse(draft.id.name()).is_ok_and(|role| draft.estate.has_role(role));
+        if draft.existing.is_none() && is_taken {
+            let message = format!("A role definition with the ID '{}' exists already.", draft.id.name());
+            return Err(ArmError::new(Condition::Conflict, message));
+        }
         let properties = draft.properties()?;
         properties.insert("type".into(), "CustomRole".into());
         properties.entry("assignableScopes").or_insert_with(|| json!([scope.as_str()]));

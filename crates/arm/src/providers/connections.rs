@@ -41,7 +41,7 @@ impl Provider for Connections {
             may_connect(draft.estate, &registry)?;
             // One endpoint has one connection: an imported one takes the place of that made with the endpoint.
             let endpoint = draft.text(&["privateEndpoint", "id"]).and_then(|id| id.parse::<ResourceId>().ok());
-            let twins = endpoint.iter().flat_map(|endpoint| connections_of(draft.estate, endpoint));
+            let twins = endpoint.iter().flat_map(|endpoint| draft.estate.connections_of(endpoint));
             let twins = twins.filter(|twin| twin.id.parent().as_ref() == Some(&registry) && twin.id != draft.id);
             let removals: Vec<Change> =
                 twins.map(|twin| Change::Remove { id: twin.id.clone(), expected: Expected::Any }).collect();
@@ -86,7 +86,7 @@ impl Provider for PrivateEndpoints {
     }
 
     fn removed(&self, estate: &Estate, resource: &Resource, removed: &[ResourceId]) -> Result<Vec<Change>, ArmError> {
-        let orphans = connections_of(estate, &resource.id).filter(|connection| !removed.contains(&connection.id));
+        let orphans = estate.connections_of(&resource.id).filter(|connection| !removed.contains(&connection.id));
         let state = json!({"status": "Disconnected", "description": "The private endpoint was deleted.", "actionsRequired": "None"});
         let disconnect = |connection: &Resource| {
             let mut document = connection.document.clone();
@@ -95,7 +95,7 @@ impl Provider for PrivateEndpoints {
             }
             Change::Put { id: connection.id.clone(), document, expected: Expected::Any }
         };
-        Ok(orphans.map(disconnect).collect())
+        Ok(orphans.map(|connection| disconnect(connection)).collect())
     }
 }
 
@@ -136,7 +136,9 @@ fn links(document: &Document, list: &str) -> Result<Vec<Link>, ArmError> {
 /// Makes the connection on the registry's side, unless it is there.
 fn connect(draft: &mut Draft<'_>, link: &Link, is_manual: bool) -> Result<(), ArmError> {
     let Some(registry) = draft.estate.get(&link.registry) else { return Err(not_found(draft.estate, &link.registry)) };
-    let live = connections_of(draft.estate, &draft.id)
+    let live = draft
+        .estate
+        .connections_of(&draft.id)
         .any(|connection| connection.id.parent().as_ref() == Some(&registry.id) && !is_disconnected(connection));
     if live {
         return Ok(());
@@ -199,16 +201,6 @@ fn switch_data_endpoint_on(estate: &Estate, registry: &ResourceId) -> Option<Cha
     Some(Change::Put { id: registry.id.clone(), document, expected: Expected::Any })
 }
 
-fn connections_of<'a>(estate: &'a Estate, endpoint: &'a ResourceId) -> impl Iterator<Item = &'a Resource> + 'a {
-    let all = estate
-        .all_registries()
-        .flat_map(|registry| estate.children_of_type(&registry.id, types::PRIVATE_ENDPOINT_CONNECTIONS));
-    all.map(std::convert::AsRef::as_ref).filter(move |connection: &&Resource| {
-        connection.text(&["privateEndpoint", "id"]).and_then(|id| id.parse::<ResourceId>().ok()).as_ref()
-            == Some(endpoint)
-    })
-}
-
 fn is_disconnected(connection: &Resource) -> bool {
     connection
         .text(&["privateLinkServiceConnectionState", "status"])
@@ -223,7 +215,7 @@ fn state_of(estate: &Estate, endpoint: &ResourceId, link: &Document) -> Value {
         return json!({"status": "Approved", "description": "", "actionsRequired": "None"});
     };
     let connection =
-        connections_of(estate, endpoint).find(|connection| connection.id.parent().as_ref() == Some(&registry));
+        estate.connections_of(endpoint).find(|connection| connection.id.parent().as_ref() == Some(&registry));
     let state = connection.and_then(|connection| connection.property(&["privateLinkServiceConnectionState"]));
     state.cloned().unwrap_or_else(|| json!({"status": "Disconnected", "description": "", "actionsRequired": "None"}))
 }

@@ -28,6 +28,8 @@ impl Provider for VirtualNetworks {
                 document.get("name").and_then(Value::as_str).filter(|name| !name.is_empty() && !name.contains('/'));
             let id = draft.id.child("subnets", name.ok_or_else(invalid)?);
             let id = id.as_str().parse::<postern_model::ResourceId>().map_err(|_| invalid())?;
+            // A subnet has no identity. One in here would be taken as it is: nobody asks whether the caller may give it out.
+            document.remove("identity");
             document.insert("id".into(), id.as_str().into());
             document.insert("type".into(), SUBNETS.into());
             named.push(id.clone());

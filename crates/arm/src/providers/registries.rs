@@ -19,7 +19,7 @@ impl Provider for Registries {
         let (id, estate) = (&draft.id, draft.estate);
         if draft.existing.is_none() {
             validate::registry_name(id.name())?;
-            if estate.all_registries().any(|other| other.id.name().eq_ignore_ascii_case(id.name())) {
+            if estate.is_registry_name_taken(id.name()) {
                 return Err(already_in_use(&estate.login_server(id)));
             }
         }

@@ -39,7 +39,7 @@ const READER: &str = "acdd72a7-3385-48ef-bd42-f606fba81ae7";
 fn same(one: &Estate, other: &Estate) {
     // Empty sets must not stay behind either: the indices would grow with every change.
     let debug = |estate: &Estate| {
-        (
+        [
             estate.by_type.len(),
             estate.children.len(),
             estate.registries.len(),
@@ -50,9 +50,10 @@ fn same(one: &Estate, other: &Estate) {
             estate.principals.len(),
             estate.clients.len(),
             estate.groups.len(),
+            estate.connections.len(),
             estate.problems.len(),
             estate.resources.len(),
-        )
+        ]
     };
     assert_eq!(debug(one), debug(other));
 }
@@ -63,6 +64,7 @@ fn everything() -> serde_json::Value {
         {"id": GROUP},
         {"id": REGISTRY},
         {"id": format!("{REGISTRY}/tokens/tok01")},
+        {"id": format!("{REGISTRY}/privateEndpointConnections/c"), "properties": {"privateEndpoint": {"id": "/pe"}}},
         {"id": format!("{REGISTRY}/tasks/build"), "identity": {"type": "SystemAssigned", "principalId": oid(7)}},
         {"id": format!("{GROUP}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/ua"),
          "properties": {"principalId": oid(8), "clientId": oid(88)}},
@@ -160,7 +162,7 @@ fn descendants_come_deepest_first() {
     assert!(below.contains(&id(&format!("{REGISTRY}/tokens/tok01"))));
     let at = |text: &str| below.iter().position(|one| *one == id(text)).unwrap();
     assert!(at(&format!("{REGISTRY}/tasks/build")) < at(REGISTRY));
-    assert_eq!(estate.descendants(&id(SUBSCRIPTION)).len(), 11);
+    assert_eq!(estate.descendants(&id(SUBSCRIPTION)).len(), 12);
 }
 
 #[test]

@@ -122,6 +122,37 @@ async fn repository_scoped_tokens() {
 }
 
 #[tokio::test]
+async fn a_challenge_asks_for_the_right_that_this_caller_can_get() {
+    let bench = Bench::new().await;
+    bench.push_image("app", "1.0", "layer", json!({})).await;
+    for (right, scope) in [("metadata/write", "metadata_write"), ("content/delete", "delete"), ("content/read", "")] {
+        let actions = json!([format!("repositories/app/{right}")]);
+        put(&bench.directory, &format!("{CONTOSO}/scopeMaps/read-app"), json!({"properties": {"actions": actions}}))
+            .await;
+        let bare = bench.access_token("reader", "repository:other:pull").await;
+        let untag = bench.request("DELETE", "/v2/app/manifests/1.0").bearer(&bare);
+        if right == "content/read" {
+            // No token would help.
+            untag.expect(403, "DENIED").await;
+            continue;
+        }
+        let answer = untag.expect(401, "UNAUTHORIZED").await;
+        let challenge = answer.header("www-authenticate").unwrap();
+        let expected = format!(",scope=\"repository:app:{scope}\",error=\"insufficient_scope\"");
+        assert!(challenge.ends_with(&expected), "{challenge}");
+        assert_eq!(
+            answer.json()["errors"][0]["detail"],
+            json!([{"Type": "repository", "Name": "app", "Action": scope}])
+        );
+    }
+    // What the new token takes the place of is asked for again.
+    let pull = bench.access_token("contoso", "repository:app:pull").await;
+    let answer = bench.request("POST", "/v2/app/blobs/uploads/").bearer(&pull).expect(401, "UNAUTHORIZED").await;
+    let challenge = answer.header("www-authenticate").unwrap();
+    assert!(challenge.ends_with(",scope=\"repository:app:pull,push\",error=\"insufficient_scope\""), "{challenge}");
+}
+
+#[tokio::test]
 async fn a_request_without_a_peer_is_not_let_in() {
     let bench = Bench::new().await;
     let request = Request::builder().uri("/v2/").header("host", HOST).body(Body::empty()).unwrap();

@@ -104,7 +104,9 @@ impl Registry<'_> {
                     client_secret: secret.clone(),
                     ..self.bootstrap.clone()
                 };
-                let token = client_token(&http_client(self.bootstrap)?.build()?, &caller, &format!("{AUDIENCE}/.default")).await?;
+                let token =
+                    client_token(&http_client(self.bootstrap)?.build()?, &caller, &format!("{AUDIENCE}/.default"))
+                        .await?;
                 self.exchange(&token).await?
             }
             Proof::ManagedIdentity { gateway, client_id } => {

@@ -93,14 +93,14 @@ fn amd64(line: &str) -> Vec<u8> {
 
 fn arm64(line: &str) -> Vec<u8> {
     let instructions: [u32; 8] = [
-        0xd280_0020,                                    // mov x0, #1
-        0x1000_00e1,                                    // adr x1, +28: the line
-        0xd280_0002 | ((length(line) & 0xffff) << 5),   // mov x2, #length
-        0xd280_0808,                                    // mov x8, #64: write
-        0xd400_0001,                                    // svc #0
-        0xd280_0000,                                    // mov x0, #0
-        0xd280_0ba8,                                    // mov x8, #93: exit
-        0xd400_0001,                                    // svc #0
+        0xd280_0020,                                  // mov x0, #1
+        0x1000_00e1,                                  // adr x1, +28: the line
+        0xd280_0002 | ((length(line) & 0xffff) << 5), // mov x2, #length
+        0xd280_0808,                                  // mov x8, #64: write
+        0xd400_0001,                                  // svc #0
+        0xd280_0000,                                  // mov x0, #0
+        0xd280_0ba8,                                  // mov x8, #93: exit
+        0xd400_0001,                                  // svc #0
     ];
     let mut code: Vec<u8> = instructions.into_iter().flat_map(u32::to_le_bytes).collect();
     code.extend(line.as_bytes());

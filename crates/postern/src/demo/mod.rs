@@ -55,7 +55,9 @@ fn how_to_go_on(stage: &Stage) -> anyhow::Result<()> {
     let bootstrap = stage.bootstrap();
     let address: SocketAddr = crate::client::first_address(bootstrap)?;
     let (port, folder) = (address.port(), stage.folder().display());
-    let (user, file, authority) = (&bootstrap.client_id, stage.running().bootstrap_file.display(), bootstrap.ca_file.display());
+    let (user, file, authority) =
+        (&bootstrap.client_id, stage.running().bootstrap_file.display(), bootstrap.ca_file.display());
+    let trust = bootstrap.ca_file.parent().unwrap_or(stage.folder()).display();
     say(format_args!(
         "It goes on serving; stop it with Ctrl-C. `localhost:{port}` is the registry `postern`, which is open.
 
@@ -64,8 +66,8 @@ The administrator's name is {user}, the password is in {file}:
 
 docker  docker login localhost:{port} -u {user} --password-stdin <<< $PASSWORD
         docker pull localhost:{port}/hello-world:v1
-podman  podman run --rm --creds {user}:$PASSWORD --cert-dir {folder} localhost:{port}/hello-world:v1
-skopeo  skopeo inspect --creds {user}:$PASSWORD --cert-dir {folder} docker://localhost:{port}/hello-world:v1
+podman  podman run --rm --creds {user}:$PASSWORD --cert-dir {trust} localhost:{port}/hello-world:v1
+skopeo  skopeo inspect --creds {user}:$PASSWORD --cert-dir {trust} docker://localhost:{port}/hello-world:v1
 oras    oras manifest fetch --plain-http=false --ca-file {authority} -u {user} -p $PASSWORD localhost:{port}/hello-world:v1
 
 Why a row is as it is:

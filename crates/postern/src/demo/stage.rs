@@ -26,7 +26,7 @@ const SUBSCRIPTION: &str = "5ec0de00-0000-4000-8000-000000000001";
 const PREVIEW: &str = "2026-01-01-preview";
 
 /// Where the server listens, and where its private endpoint does.
-const PUBLIC_ENDPOINT: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 1));
+const PUBLIC_ENDPOINT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const PRIVATE_ENDPOINT: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 77, 0, 4));
 
 /// A place of the story. Simulated: loopback addresses that are seen as others.
@@ -129,7 +129,8 @@ impl Stage {
         config.check()?;
         let running = Running::start(&folder, &config).await?;
         let admin = AdminClient::connect(&folder).await?;
-        let target = Target { subscription: SUBSCRIPTION.into(), resource_group: GROUP.into(), location: "eastus".into() };
+        let target =
+            Target { subscription: SUBSCRIPTION.into(), resource_group: GROUP.into(), location: "eastus".into() };
         apply::put_all(&admin, ESTATE, &target).await.context("the story's resources")?;
         Ok(Self { running, admin, folder, temporary, setting: String::new(), rows: Vec::new() })
     }
@@ -181,7 +182,8 @@ impl Stage {
         let list = format!("{}/privateEndpointConnections", self.registry_id("myregistry")?);
         let connections = self.admin.send(Method::GET, &list, None).await?;
         let id = connections.pointer("/value/0/id").and_then(Value::as_str).context("there is no connection")?;
-        let body = json!({"properties": {"privateLinkServiceConnectionState": {"status": status, "description": "demo"}}});
+        let body =
+            json!({"properties": {"privateLinkServiceConnectionState": {"status": status, "description": "demo"}}});
         self.admin.send(Method::PUT, id, Some(&body)).await?;
         Ok(())
     }
@@ -199,7 +201,13 @@ impl Stage {
     }
 
     /// Assigns a built-in role on a registry.
-    pub(super) async fn assign(&self, registry: &str, role: &str, principal: &str, condition: Option<&str>) -> anyhow::Result<()> {
+    pub(super) async fn assign(
+        &self,
+        registry: &str,
+        role: &str,
+        principal: &str,
+        condition: Option<&str>,
+    ) -> anyhow::Result<()> {
         let scope = self.registry_id(registry)?;
         let roles = "providers/Microsoft.Authorization/roleDefinitions";
         let subscription = &self.admin.bootstrap.subscription_id;
@@ -245,7 +253,11 @@ impl Stage {
     }
 
     /// A gateway for a service of the server itself. Its certificate is made inside the process: no API issues one.
-    pub(super) async fn first_party_gateway(&self, service: FirstPartyService, place: Place) -> anyhow::Result<Gateway> {
+    pub(super) async fn first_party_gateway(
+        &self,
+        service: FirstPartyService,
+        place: Place,
+    ) -> anyhow::Result<Gateway> {
         let identity = Arc::clone(&self.running.identity);
         let issue = move |request: String| {
             let identity = Arc::clone(&identity);
@@ -274,7 +286,8 @@ impl Stage {
     /// Notes an answer, with what its audit record says about the decision.
     pub(super) async fn note(&mut self, caller: &str, place: Place, answer: Answer) -> anyhow::Result<()> {
         let id: CorrelationId = answer.id.parse().with_context(|| format!("{caller}: the answer names no id"))?;
-        let found = self.running.audit.find(id).await?.with_context(|| format!("{caller}: nothing is recorded under {id}"))?;
+        let found =
+            self.running.audit.find(id).await?.with_context(|| format!("{caller}: nothing is recorded under {id}"))?;
         let record: Value = serde_json::from_str(&found)?;
         let text = |pointer: &str| record.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
         self.rows.push(Row {

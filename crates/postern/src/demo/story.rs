@@ -6,8 +6,8 @@ use postern_model::Secret;
 use serde_json::json;
 
 use super::caller::{Proof, managed_identity_token};
-use super::stage::{Place, Stage};
 use super::image;
+use super::stage::{Place, Stage};
 
 const ACR_PULL: &str = "7f951dda-4ed3-4680-a7ca-43fe172d538d";
 const ACR_PUSH: &str = "8311e382-0749-4cb8-b61a-304f252e45ec";
@@ -59,9 +59,12 @@ pub(super) async fn play(stage: &mut Stage) -> anyhow::Result<()> {
 /// Pushes the image and gives everybody their roles.
 async fn prepare(stage: &Stage) -> anyhow::Result<Developer> {
     let image = image::printing("Hello from Postern: this image came through the wall.\n");
-    for (registry, repository) in
-        [("myregistry", REPOSITORY), ("myregistry", OTHER_REPOSITORY), ("subnetregistry", REPOSITORY), ("postern", REPOSITORY)]
-    {
+    for (registry, repository) in [
+        ("myregistry", REPOSITORY),
+        ("myregistry", OTHER_REPOSITORY),
+        ("subnetregistry", REPOSITORY),
+        ("postern", REPOSITORY),
+    ] {
         let pushed = stage.registry(registry, Place::Internet.spot())?.push(repository, TAG, &image).await?;
         anyhow::ensure!(pushed.status.is_success(), "pushing to {registry} answered {}", pushed.status);
     }
@@ -162,7 +165,8 @@ async fn service_endpoint(stage: &mut Stage, developer: &Developer) -> anyhow::R
     let properties = json!({"networkRuleSet": {"defaultAction": "Deny", "virtualNetworkRules": rules}});
     stage.update("subnetregistry", properties).await?;
     stage.set("service endpoint, trusted services on");
-    let answer = stage.registry("subnetregistry", Place::Subnet.spot())?.pull(REPOSITORY, TAG, developer.proof()).await?;
+    let answer =
+        stage.registry("subnetregistry", Place::Subnet.spot())?.pull(REPOSITORY, TAG, developer.proof()).await?;
     stage.note("developer", Place::Subnet, answer).await?;
     let gateway = stage.gateway(CONTAINER, Place::Cloud).await?;
     let proof = Proof::ManagedIdentity { gateway: &gateway, client_id: None };
@@ -176,7 +180,9 @@ async fn tasks(stage: &mut Stage) -> anyhow::Result<()> {
     const OWN: &str = "task, system identity";
     stage.set("tasks policy unset");
     pull_as(stage, OWN, TASK).await?;
-    for (date, setting) in [(PolicyDate::Before, "unset, before 2025-05-16"), (PolicyDate::Grace, "unset, before 2025-06-01")] {
+    for (date, setting) in
+        [(PolicyDate::Before, "unset, before 2025-05-16"), (PolicyDate::Grace, "unset, before 2025-06-01")]
+    {
         stage.policy_date(date);
         stage.set(&format!("tasks policy {setting}"));
         pull_as(stage, OWN, TASK).await?;
@@ -202,7 +208,9 @@ async fn roles(stage: &mut Stage) -> anyhow::Result<()> {
     stage.assign("myregistry", REPOSITORY_READER, &stage.principal(CONTAINER).await?, Some(ONLY_HELLO_WORLD)).await?;
     stage.set("ABAC, condition on hello-world");
     let gateway = stage.gateway(CONTAINER, Place::Cloud).await?;
-    for (repository, caller) in [(REPOSITORY, "Container Instances, hello-world"), (OTHER_REPOSITORY, "Container Instances, secret/app")] {
+    for (repository, caller) in
+        [(REPOSITORY, "Container Instances, hello-world"), (OTHER_REPOSITORY, "Container Instances, secret/app")]
+    {
         let proof = Proof::ManagedIdentity { gateway: &gateway, client_id: None };
         let answer = stage.registry_through("myregistry", &gateway)?.pull(repository, TAG, proof).await?;
         stage.note(caller, Place::Cloud, answer).await?;
@@ -214,7 +222,9 @@ async fn roles(stage: &mut Stage) -> anyhow::Result<()> {
 async fn scoped_token(stage: &mut Stage) -> anyhow::Result<()> {
     stage.set("token with a scope map");
     let password = stage.token_password("myregistry", "hello-token").await?;
-    for (repository, caller) in [(REPOSITORY, "hello-token, hello-world"), (OTHER_REPOSITORY, "hello-token, secret/app")] {
+    for (repository, caller) in
+        [(REPOSITORY, "hello-token, hello-world"), (OTHER_REPOSITORY, "hello-token, secret/app")]
+    {
         let proof = Proof::RepositoryToken { name: "hello-token", password: &password };
         let answer = stage.registry("myregistry", Place::Network.spot())?.pull(repository, TAG, proof).await?;
         stage.note(caller, Place::Network, answer).await?;

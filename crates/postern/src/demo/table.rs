@@ -50,9 +50,8 @@ pub(crate) fn render(rows: &[Row]) -> String {
     }
     let mut text = String::new();
     for line in lines {
-        let padded = line.iter().zip(widths).map(|(cell, width)| {
-            format!("{cell}{}", " ".repeat(width - cell.chars().count()))
-        });
+        let padded =
+            line.iter().zip(widths).map(|(cell, width)| format!("{cell}{}", " ".repeat(width - cell.chars().count())));
         text.push_str(padded.collect::<Vec<_>>().join("  ").trim_end());
         text.push('\n');
     }

@@ -1,19 +1,21 @@
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::Watcher;
 use postern_identity::{Peer, PeerCertificate};
 use postern_model::CorrelationId;
 use postern_oci::PlainHttp;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio_rustls::LazyConfigAcceptor;
 use tower::ServiceExt as _;
 
@@ -24,12 +26,30 @@ use crate::places::Arrival;
 /// Bytes of a request's headers, all together.
 const MAX_HEADER_BYTES: usize = 64 << 10;
 /// Bytes read ahead of the handler; large bodies arrive in pieces of up to this size.
-const READ_BUFFER_BYTES: usize = 512 << 10;
+const READ_BUFFER_BYTES: usize = 256 << 10;
 const HTTP2_WINDOW_BYTES: u32 = 1 << 20;
+
+/// How often an idle HTTP/2 client is asked whether it is still there.
+const HTTP2_PING: Duration = Duration::from_mins(1);
 
 /// A stream of any kind: a socket, or what comes out of a tunnel.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// What a connection holds while it lasts, and whatever is tunnelled through it.
+#[derive(Clone)]
+pub(super) struct Hold {
+    /// Turns true when the server stops: the open requests are the last ones.
+    stop: watch::Receiver<bool>,
+    /// Its place among the connections that may be open at once.
+    _slot: Arc<OwnedSemaphorePermit>,
+}
+
+impl Hold {
+    pub(super) fn new(slot: OwnedSemaphorePermit, stop: watch::Receiver<bool>) -> Self {
+        Self { stop, _slot: Arc::new(slot) }
+    }
+}
 
 /// What is known of a connection before its first request.
 pub(super) struct Connection {
@@ -39,6 +59,7 @@ pub(super) struct Connection {
     pub(super) certificate: PeerCertificate,
     /// How many tunnels it came through.
     pub(super) tunnels: u8,
+    pub(super) hold: Hold,
     tls: bool,
 }
 
@@ -65,7 +86,7 @@ impl Server {
         stream: Box<dyn Stream>,
         arrival: Arrival,
         outer: Option<(PeerCertificate, u8)>,
-        watcher: Option<Watcher>,
+        hold: Hold,
     ) -> anyhow::Result<()> {
         let handshake = async {
             let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await?;
@@ -87,8 +108,9 @@ impl Server {
             Some((_, tunnels)) => (presented, tunnels),
             None => (presented, 0),
         };
-        let connection = Connection { arrival, class, certificate, tunnels, tls: true };
-        self.serve(TokioIo::new(stream), connection, watcher).await
+        let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        let connection = Connection { arrival, class, certificate, tunnels, hold, tls: true };
+        self.serve(TokioIo::new(stream), is_http2, connection).await
     }
 
     /// Serves a plain connection between two ends on this machine.
@@ -96,39 +118,49 @@ impl Server {
         self: Arc<Self>,
         stream: Box<dyn Stream>,
         arrival: Arrival,
-        watcher: Watcher,
+        hold: Hold,
     ) -> anyhow::Result<()> {
         let certificate = PeerCertificate::default();
-        let connection = Connection { arrival, class: None, certificate, tunnels: 0, tls: false };
-        self.serve(TokioIo::new(stream), connection, Some(watcher)).await
+        let connection = Connection { arrival, class: None, certificate, tunnels: 0, hold, tls: false };
+        self.serve(TokioIo::new(stream), false, connection).await
     }
 
-    async fn serve<S>(self: Arc<Self>, io: TokioIo<S>, connection: Connection, watcher: Option<Watcher>) -> anyhow::Result<()>
+    async fn serve<S>(self: Arc<Self>, io: TokioIo<S>, is_http2: bool, connection: Connection) -> anyhow::Result<()>
     where
         S: Stream + 'static,
     {
-        let mut builder = auto::Builder::new(TokioExecutor::new());
-        builder
-            .http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.bounds.headers)
-            .max_buf_size(READ_BUFFER_BYTES)
-            .http2()
-            .timer(TokioTimer::new())
-            .max_header_list_size(u32::try_from(MAX_HEADER_BYTES).unwrap_or(u32::MAX))
-            .initial_stream_window_size(HTTP2_WINDOW_BYTES)
-            .initial_connection_window_size(2 * HTTP2_WINDOW_BYTES);
         let connection = Arc::new(connection);
+        let (bounds, mut stop) = (self.bounds, connection.hold.stop.clone());
         let service = service_fn(move |request| {
             let (server, connection) = (Arc::clone(&self), Arc::clone(&connection));
             async move { Ok::<_, Infallible>(server.answer(&connection, request).await) }
         });
-        let serving = builder.serve_connection_with_upgrades(io, service).into_owned();
-        let ended = match watcher {
-            Some(watcher) => watcher.watch(serving).await,
-            None => serving.await,
+        // The TLS hello has settled the version. Finding it out from the first bytes would have to wait for them without end.
+        let ended = if is_http2 {
+            let mut builder = http2::Builder::new(TokioExecutor::new());
+            builder
+                .timer(TokioTimer::new())
+                .keep_alive_interval(Some(HTTP2_PING))
+                .max_header_list_size(u32::try_from(MAX_HEADER_BYTES).unwrap_or(u32::MAX))
+                .initial_stream_window_size(HTTP2_WINDOW_BYTES)
+                .initial_connection_window_size(2 * HTTP2_WINDOW_BYTES);
+            let mut serving = pin!(builder.serve_connection(io, service));
+            tokio::select! {
+                ended = serving.as_mut() => return Ok(ended?),
+                () = stopped(&mut stop) => serving.as_mut().graceful_shutdown(),
+            }
+            serving.await
+        } else {
+            let mut builder = http1::Builder::new();
+            builder.timer(TokioTimer::new()).header_read_timeout(bounds.headers).max_buf_size(READ_BUFFER_BYTES);
+            let mut serving = pin!(builder.serve_connection(io, service).with_upgrades());
+            tokio::select! {
+                ended = serving.as_mut() => return Ok(ended?),
+                () = stopped(&mut stop) => serving.as_mut().graceful_shutdown(),
+            }
+            serving.await
         };
-        ended.map_err(|error| anyhow::anyhow!("{error}"))
+        Ok(ended?)
     }
 
     async fn answer(self: Arc<Self>, connection: &Arc<Connection>, mut request: Request<Incoming>) -> Response {
@@ -175,6 +207,12 @@ impl Server {
         };
         served.then_some(class)
     }
+}
+
+/// Until the server stops.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // Nobody left to say so is as good as being told.
+    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 fn header_bytes(headers: &HeaderMap) -> usize {

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::Server;
+use super::connection::Hold;
 
 /// Bound sockets, the first of which gives the server its port.
 pub(crate) struct Listeners(Vec<TcpListener>);
@@ -40,7 +40,8 @@ pub(crate) async fn bind(addresses: &[SocketAddr], private: &[IpAddr]) -> anyhow
 }
 
 async fn bind_all(port: u16, rest: &[SocketAddr], private: &[IpAddr]) -> anyhow::Result<Vec<TcpListener>> {
-    let on_port = |address: &SocketAddr| if address.port() == 0 { SocketAddr::new(address.ip(), port) } else { *address };
+    let on_port =
+        |address: &SocketAddr| if address.port() == 0 { SocketAddr::new(address.ip(), port) } else { *address };
     let addresses = rest.iter().map(on_port).chain(private.iter().map(|address| SocketAddr::new(*address, port)));
     let mut bound = Vec::new();
     for address in addresses {
@@ -57,30 +58,23 @@ impl Listeners {
 
     /// Serves until `stop` turns true, then waits for open requests, at most `patience`.
     pub(crate) async fn serve(self, server: Arc<Server>, mut stop: watch::Receiver<bool>, patience: Duration) {
-        let graceful = Arc::new(GracefulShutdown::new());
         let slots = Arc::new(Semaphore::new(server.bounds.connections));
         let mut accepting = JoinSet::new();
         for listener in self.0 {
-            let (server, graceful, slots) = (Arc::clone(&server), Arc::clone(&graceful), Arc::clone(&slots));
-            accepting.spawn(accept_all(listener, server, graceful, slots));
+            accepting.spawn(accept_all(listener, Arc::clone(&server), stop.clone(), Arc::clone(&slots)));
         }
         let _ = stop.wait_for(|stop| *stop).await;
         server.operations.draining();
         accepting.shutdown().await;
-        if let Some(graceful) = Arc::into_inner(graceful)
-            && tokio::time::timeout(patience, graceful.shutdown()).await.is_err()
-        {
+        // Every connection, and what is tunnelled through it, holds one of the slots: with all of them nothing is open any more.
+        let all = u32::try_from(server.bounds.connections).unwrap_or(u32::MAX);
+        if tokio::time::timeout(patience, slots.acquire_many(all)).await.is_err() {
             tracing::warn!("requests were still open when the shutdown's patience ended");
         }
     }
 }
 
-async fn accept_all(
-    listener: TcpListener,
-    server: Arc<Server>,
-    graceful: Arc<GracefulShutdown>,
-    slots: Arc<Semaphore>,
-) {
+async fn accept_all(listener: TcpListener, server: Arc<Server>, stop: watch::Receiver<bool>, slots: Arc<Semaphore>) {
     loop {
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
         let (stream, peer) = match listener.accept().await {
@@ -91,32 +85,28 @@ async fn accept_all(
                 continue;
             }
         };
-        let (server, watcher) = (Arc::clone(&server), graceful.watcher());
+        let hold = Hold::new(slot, stop.clone());
+        let server = Arc::clone(&server);
         tokio::spawn(async move {
-            if let Err(error) = accept(server, stream, peer, watcher).await {
+            if let Err(error) = accept(server, stream, peer, hold).await {
                 tracing::debug!(peer.address = %peer, error = %error, "connection ended");
             }
-            drop(slot);
         });
     }
 }
 
-async fn accept(
-    server: Arc<Server>,
-    stream: TcpStream,
-    peer: SocketAddr,
-    watcher: hyper_util::server::graceful::Watcher,
-) -> anyhow::Result<()> {
+async fn accept(server: Arc<Server>, stream: TcpStream, peer: SocketAddr, hold: Hold) -> anyhow::Result<()> {
     const TLS_HANDSHAKE: u8 = 0x16;
     stream.set_nodelay(true)?;
     let arrival = server.places.locate(stream.local_addr()?, peer);
     let mut first = [0];
-    let seen = tokio::time::timeout(server.bounds.handshake, stream.peek(&mut first)).await.context("nothing sent")??;
+    let seen =
+        tokio::time::timeout(server.bounds.handshake, stream.peek(&mut first)).await.context("nothing sent")??;
     match (seen, first) {
         (0, _) => Ok(()),
-        (_, [TLS_HANDSHAKE]) => server.tls(Box::new(stream), arrival, None, Some(watcher)).await,
+        (_, [TLS_HANDSHAKE]) => server.tls(Box::new(stream), arrival, None, hold).await,
         // Clients speak plain HTTP to `localhost`; nothing else ever gets it.
-        _ if arrival.loopback => server.plain(Box::new(stream), arrival, watcher).await,
+        _ if arrival.loopback => server.plain(Box::new(stream), arrival, hold).await,
         _ => Ok(()),
     }
 }

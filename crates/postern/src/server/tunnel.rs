@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::response::Response;
-use http::{Request, StatusCode};
+use http::{Request, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 
+use super::Server;
 use super::connection::Connection;
 use super::names::{Class, split_host};
-use super::Server;
 
 /// A tunnel may run through the proxy and the gateway, no deeper.
 const MAX_TUNNELS: u8 = 2;
@@ -23,7 +23,14 @@ impl Server {
         let authority = request.uri().authority().map(ToString::to_string).unwrap_or_default();
         let own = self.names.class(split_host(&authority).0);
         if !may || connection.tunnels >= MAX_TUNNELS {
-            return refusal(StatusCode::METHOD_NOT_ALLOWED, "CONNECT is for the proxy on this machine and for the workload gateway\n");
+            return refusal(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "CONNECT is for the proxy on this machine and for the workload gateway\n",
+            );
+        }
+        // On HTTP/2 one connection would carry any number of tunnels, and be counted once.
+        if request.version() == Version::HTTP_2 {
+            return refusal(StatusCode::METHOD_NOT_ALLOWED, "CONNECT is for HTTP/1.1 connections\n");
         }
         if own.is_none() {
             return refusal(StatusCode::FORBIDDEN, "this proxy leads to this server's own names only\n");
@@ -36,7 +43,8 @@ impl Server {
             };
             let arrival = connection.arrival.clone();
             let outer = Some((connection.certificate.clone(), connection.tunnels + 1));
-            if let Err(error) = server.tls(Box::new(stream), arrival, outer, None).await {
+            let hold = connection.hold.clone();
+            if let Err(error) = server.tls(Box::new(stream), arrival, outer, hold).await {
                 tracing::debug!(error = %error, "the tunnel ended");
             }
         });
