@@ -87,7 +87,14 @@ async fn decision(
     let record: Value = serde_json::from_str(&found).unwrap_or_default();
     let text = |pointer: &str| record.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
     let own = text("/caller/principalId") == caller.id.to_string();
-    let readable = text("/registry").parse().is_ok_and(|registry| state.may(&caller, READ_REGISTRY, &registry));
+    // A registry made anew under the old name is another one: its readers do not see the old one's records.
+    let readable = text("/registry").parse().is_ok_and(|registry| {
+        let same = state
+            .directory
+            .registry_by_id(&registry)
+            .is_some_and(|rules| rules.uid.to_string() == text("/registryUid"));
+        same && state.may(&caller, READ_REGISTRY, &registry)
+    });
     if own || readable { answer(found) } else { hidden() }
 }
 

@@ -160,7 +160,10 @@ fn connect(draft: &mut Draft<'_>, link: &Link, is_manual: bool) -> Result<(), Ar
     });
     let document = document.as_object().cloned().unwrap_or_default();
     draft.also.push(Change::Put { id, document, expected: Expected::Absent });
-    draft.also.extend(switch_data_endpoint_on(draft.estate, &registry.id));
+    // Whoever may not approve may ask, and changes nothing else of the registry.
+    if approved {
+        draft.also.extend(switch_data_endpoint_on(draft.estate, &registry.id));
+    }
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use axum::body::Body;
@@ -181,7 +181,9 @@ impl Server {
         }
         let request = request.map(Body::new);
         let routers = &self.routers;
-        let router = match target(class, request.uri().path()) {
+        let target = target(class, request.uri().path());
+        let is_form = target == Target::Authority || request.uri().path().starts_with("/oauth2/");
+        let router = match target {
             Target::DataPlane => &routers.data_plane,
             Target::ResourceManager => &routers.resource_manager,
             Target::Authority => &routers.authority,
@@ -190,7 +192,18 @@ impl Server {
                 return self.operations.answer(request.uri().path(), connection.arrival.loopback).await;
             }
         };
-        router.clone().oneshot(request).await.into_response()
+        let begun = Instant::now();
+        let answer = router.clone().oneshot(request);
+        // A form is as short as headers are, and whoever sends one need not be known: it may not take longer to come.
+        let patience = if is_form { self.bounds.headers } else { Duration::MAX };
+        let response = match tokio::time::timeout(patience, answer).await {
+            Ok(answer) => answer.into_response(),
+            Err(_) => error(StatusCode::REQUEST_TIMEOUT, "the request took too long to come"),
+        };
+        let labels = [("target", target.as_str().to_owned()), ("status", response.status().as_str().to_owned())];
+        metrics::counter!("postern_http_requests_total", &labels).increment(1);
+        metrics::histogram!("postern_http_answer_seconds", "target" => target.as_str()).record(begun.elapsed());
+        response
     }
 
     /// The class of the request's host, if the connection may serve it.

@@ -34,6 +34,19 @@ pub(crate) enum Target {
     Operations,
 }
 
+impl Target {
+    /// The name in metrics.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::DataPlane => "dataPlane",
+            Self::ResourceManager => "resourceManager",
+            Self::Authority => "authority",
+            Self::Postern => "postern",
+            Self::Operations => "operations",
+        }
+    }
+}
+
 impl Names {
     pub(crate) fn new(suffix: &str) -> Self {
         // A registry's name has no hyphen, so this can be none.
