@@ -3,7 +3,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use postern_access::Layer;
+use postern_access::{Credential, Layer};
 use postern_model::{Clock, CorrelationId, RegistryUid};
 use postern_store::{Journal, JournalEntry, StoreError};
 use serde_json::json;
@@ -210,19 +210,22 @@ fn entry(record: &Record) -> JournalEntry {
     }
 }
 
-/// The log line that goes with the record. It says that there was a decision; the record says why.
+/// The log line that goes with the record. It says that there was a decision; the record says why. A challenge is how every
+/// client begins, and is not worth a line.
 fn log(record: &Record) {
     let (layer, operation) = (record.decision.deciding_layer().as_str(), record.operation.kind.as_str());
-    if record.decision.is_allowed() {
-        tracing::debug!(request.id = %record.id, registry = %record.rules.login_server, operation, decision.layer = layer, status = record.status, "allowed");
+    let (id, registry, status) = (record.id, &record.rules.login_server, record.status);
+    let is_challenge = matches!(record.credential, Credential::None) && layer == Layer::Authentication.as_str();
+    if record.decision.is_allowed() || is_challenge {
+        tracing::debug!(request.id = %id, registry = %registry, operation, decision.layer = layer, status, "decided");
     } else {
-        tracing::info!(request.id = %record.id, registry = %record.rules.login_server, operation, decision.layer = layer, status = record.status, "denied");
+        tracing::info!(request.id = %id, registry = %registry, operation, decision.layer = layer, status, "denied");
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use postern_access::{Credential, Inputs, Operation, OperationKind, evaluate, example};
+    use postern_access::{Inputs, Operation, OperationKind, evaluate, example};
     use postern_model::Timestamp;
     use uuid::Uuid;
 

@@ -422,4 +422,40 @@ mod tests {
         assert_eq!(config.access.ip_rule_mode(), IpRuleMode::Strict);
         assert!(!config.access.settings().unwrap().switches.quick_run_bypass);
     }
+
+    /// The keys that the page names, as `(section, key)`.
+    fn documented() -> Vec<(String, String)> {
+        let page = include_str!("../../../docs/reference/configuration.md");
+        let mut section = String::new();
+        let mut keys = Vec::new();
+        for line in page.lines() {
+            if let Some(title) = line.strip_prefix("## ") {
+                section = title.split('`').nth(1).unwrap_or_default().trim_matches(['[', ']']).to_owned();
+            }
+            let first = line.strip_prefix("| ").and_then(|row| row.split(" | ").next()).unwrap_or_default();
+            for key in first.split('`').skip(1).step_by(2) {
+                keys.push(match key.split_once('.') {
+                    Some((section, key)) => (section.to_owned(), key.to_owned()),
+                    None => (section.clone(), key.to_owned()),
+                });
+            }
+        }
+        keys
+    }
+
+    #[test]
+    fn the_reference_page_names_every_key_and_no_other() {
+        let documented = documented();
+        for section in ["server", "tls", "access", "audit", "log", "limits", "place"] {
+            let head = if section == "place" { "[[place]]".to_owned() } else { format!("[{section}]") };
+            let error = Config::parse(&format!("{head}\nno_such_key = 1")).unwrap_err().to_string();
+            let (_, expected) = error.split_once("expected").unwrap_or_else(|| panic!("{error}"));
+            let mut known: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
+            let mut named: Vec<&str> =
+                documented.iter().filter(|(of, _)| of == section).map(|(_, key)| key.as_str()).collect();
+            known.sort_unstable();
+            named.sort_unstable();
+            assert_eq!(named, known, "[{section}]");
+        }
+    }
 }
