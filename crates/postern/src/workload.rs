@@ -23,7 +23,8 @@ use crate::client::{AdminClient, FORM, ServerArgument, first_address, form_body,
 use crate::server::Names;
 use crate::{environment, runtime, say};
 
-const AUDIENCE: &str = "https://containerregistry.azure.net";
+/// The audience of tokens for registries.
+pub(crate) const AUDIENCE: &str = "https://containerregistry.azure.net";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum WorkloadCommand {
@@ -232,7 +233,8 @@ async fn log_in(
     Ok(json!({"auths": auths}))
 }
 
-async fn managed_identity_token(gateway: &Gateway, client_id: Option<&str>) -> anyhow::Result<Secret> {
+/// A managed identity's token for registries, asked for as any program in the workload would.
+pub(crate) async fn managed_identity_token(gateway: &Gateway, client_id: Option<&str>) -> anyhow::Result<Secret> {
     let mut url = format!("{}?api-version=2019-08-01&resource={AUDIENCE}", gateway.identity_endpoint);
     if let Some(client_id) = client_id {
         url = format!("{url}&client_id={client_id}");

@@ -10,10 +10,10 @@ use serde_json::Value;
 
 use super::image::{Content, Image};
 use crate::bootstrap::Bootstrap;
-use crate::client::{FORM, client_token, form_body, http_client, token_of};
+use crate::client::{FORM, client_token, form_body, http_client};
+use crate::workload::{AUDIENCE, managed_identity_token};
 
 const ID_HEADER: &str = "x-ms-correlation-request-id";
-const AUDIENCE: &str = "https://containerregistry.azure.net";
 
 /// Where a caller is: the address it connects from, and the one it connects to.
 #[derive(Debug, Clone, Copy)]
@@ -189,17 +189,6 @@ impl Registry<'_> {
             .error_for_status()?;
         Ok(())
     }
-}
-
-/// A managed identity's token, asked for as any program in the workload would.
-pub(crate) async fn managed_identity_token(gateway: &Gateway, client_id: Option<&str>) -> anyhow::Result<Secret> {
-    let mut url = format!("{}?api-version=2019-08-01&resource={AUDIENCE}", gateway.identity_endpoint);
-    if let Some(client_id) = client_id {
-        url.push_str("&client_id=");
-        url.push_str(client_id);
-    }
-    let request = Client::builder().no_proxy().build()?.get(url);
-    token_of(request.header("x-identity-header", gateway.identity_header.expose()).send().await?, "access_token").await
 }
 
 async fn granted(response: Response, field: &str) -> anyhow::Result<Result<Secret, Answer>> {

@@ -5,9 +5,10 @@ use postern_identity::{FirstPartyService, Gateway};
 use postern_model::Secret;
 use serde_json::json;
 
-use super::caller::{Proof, managed_identity_token};
+use super::caller::Proof;
 use super::image;
 use super::stage::{Place, Stage};
+use crate::workload::managed_identity_token;
 
 const ACR_PULL: &str = "7f951dda-4ed3-4680-a7ca-43fe172d538d";
 const ACR_PUSH: &str = "8311e382-0749-4cb8-b61a-304f252e45ec";
