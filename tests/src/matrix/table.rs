@@ -20,6 +20,19 @@ credentials whom the gate let in is challenged next (401), as every client is th
 | authentication | 401, code `UNAUTHORIZED` |
 | authorization | 401 when the presented token does not claim the action or the caller is anonymous, else 403, code `DENIED` |
 | content | 405, code `REGISTRY_DISALLOWED_OPERATION` |
+
+A server agrees with every row but for the few in `tests/src/matrix/live/elsewise.rs`, where HTTP answers earlier or differently.
+
+| source | what it stands for |
+| --- | --- |
+| access-model §1–3 | Azure Container Registry documentation: public IP network rules, private link, service endpoints, dedicated data endpoints |
+| access-model §4 | “Allow trusted services to securely access a network-restricted container registry”, and its earlier editions |
+| access-model §5 | “Manage network bypass policy for tasks”, and “Azure Container Registry Tasks: access network-restricted registry” (2023-05-12) |
+| access-model §6 | “Import container images to a container registry” |
+| access-model §7–9 | texts seen from the service; where sources disagree, the choice made here, each with a switch |
+| auth-and-rbac | documentation of authentication, repository-scoped tokens, the registry's roles, repository permissions with conditions |
+| data-plane | “Lock a container image”; OCI distribution specification |
+| design, choice | decided here: `docs/adr/` |
 ";
 
 /// The matrix as a document.
