@@ -12,6 +12,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::bench::Place;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 /// How long a program may take when nothing else is said.
@@ -28,6 +29,7 @@ pub struct Command {
     inner: std::process::Command,
     limit: Duration,
     input: Vec<u8>,
+    place: Option<Place>,
 }
 
 /// How a program ended.
@@ -52,7 +54,7 @@ impl Command {
     pub fn new(program: impl AsRef<OsStr>) -> Self {
         let mut inner = std::process::Command::new(program);
         inner.env_clear().env("PATH", search_path()).env("LANG", "C.UTF-8");
-        Self { inner, limit: DEFAULT_LIMIT, input: Vec::new() }
+        Self { inner, limit: DEFAULT_LIMIT, input: Vec::new(), place: None }
     }
 
     /// Adds an argument.
@@ -97,9 +99,20 @@ impl Command {
         self
     }
 
+    /// The program runs in a place of the bench.
+    #[must_use]
+    pub fn within(mut self, place: &Place) -> Self {
+        self.place = Some(place.clone());
+        self
+    }
+
     /// Runs the program to its end.
     pub fn run(mut self) -> Outcome {
-        let command = shown(&self.inner);
+        let mut command = shown(&self.inner);
+        if let Some(place) = &self.place {
+            command = format!("[{}] {command}", place.name());
+            self.inner = entering(place, &self.inner);
+        }
         // Files, not pipes: a program that stays behind cannot keep the test waiting for the end of a pipe.
         let (stdout, stderr) = (unnamed_file(), unnamed_file());
         let mut input = unnamed_file();
@@ -164,6 +177,21 @@ impl Display for Outcome {
     }
 }
 
+/// The same program, started in a place of the bench. Entering it leaves the working folder, which is therefore entered again.
+pub(crate) fn entering(place: &Place, program: &std::process::Command) -> std::process::Command {
+    let [enter, options @ ..] = place.entrance();
+    let mut entering = std::process::Command::new(enter);
+    entering.args(options).arg("env");
+    if let Some(folder) = program.get_current_dir() {
+        entering.arg("--chdir").arg(folder);
+    }
+    entering.arg(program.get_program()).args(program.get_args()).env_clear();
+    for (name, value) in program.get_envs() {
+        entering.env(name, value.unwrap_or_default());
+    }
+    entering
+}
+
 /// This process's search path, completed.
 pub(crate) fn search_path() -> std::ffi::OsString {
     let mut path = std::env::var_os("PATH").unwrap_or_default();
@@ -185,6 +213,12 @@ pub(crate) fn end_of(child: &Child) -> Receiver<()> {
         }
     });
     receiver
+}
+
+/// Prints on behalf of a test.
+#[expect(clippy::print_stdout, reason = "the test harness shows what a failed test has printed")]
+pub(crate) fn say(text: &str) {
+    println!("{text}");
 }
 
 /// Waits for the end of a child for at most `limit`.

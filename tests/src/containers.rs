@@ -9,6 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Resource, Signal, getrlimit, pidfd_open, pidfd_send_signal};
 use serde_json::json;
 
+use crate::bench::Place;
 use crate::{Command, Scratch, tool};
 
 /// What container engines raise the number of open files to where nothing limits it.
@@ -30,6 +31,7 @@ pub struct Containers {
     driver: &'static str,
     trusted: Option<PathBuf>,
     proxy: Option<String>,
+    place: Option<Place>,
 }
 
 impl Containers {
@@ -38,7 +40,7 @@ impl Containers {
     pub fn new() -> Self {
         let scratch = Scratch::new();
         let driver = if overlay_works(&scratch) { "overlay" } else { "vfs" };
-        let containers = Self { scratch, driver, trusted: None, proxy: None };
+        let containers = Self { scratch, driver, trusted: None, proxy: None, place: None };
         containers.write_settings();
         containers
     }
@@ -56,6 +58,11 @@ impl Containers {
     /// Sends HTTPS requests through this proxy. Addresses of the machine itself are reached directly all the same.
     pub fn use_proxy(&mut self, address: &str) {
         self.proxy = Some(address.to_owned());
+    }
+
+    /// Runs the clients in a place of the bench from now on.
+    pub fn enter(&mut self, place: &Place) {
+        self.place = Some(place.clone());
     }
 
     /// Credentials for registries: (host, user, password). They replace the earlier ones.
@@ -121,6 +128,9 @@ impl Containers {
         }
         if let Some(proxy) = &self.proxy {
             command = command.env("HTTPS_PROXY", proxy).env("https_proxy", proxy);
+        }
+        if let Some(place) = &self.place {
+            command = command.within(place);
         }
         command
     }

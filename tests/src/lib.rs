@@ -4,6 +4,7 @@
 //! - [`Server`] starts the built `postern`, waits until it says that it is ready and ends it.
 //! - [`Containers`] runs skopeo, buildah, podman and oras with storage, settings and credentials of their own.
 //! - [`Layout`] writes images byte by byte, so that they also serve as material no other code here has touched.
+//! - [`bench`] makes networks with places in them, which programs and servers run in.
 //! - [`Command`] runs a program with a time limit and shows everything when the outcome is not the expected one.
 //!
 //! Nothing here shares code with the server. A failed expectation ends the test with a message that says what to do.
@@ -15,6 +16,7 @@
 )]
 
 mod admin;
+pub mod bench;
 mod command;
 mod containers;
 mod golden;

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::command::{content, same, search_path, unnamed_file, wait_at_most};
+use crate::bench::Place;
+use crate::command::{content, entering, same, search_path, unnamed_file, wait_at_most};
 use crate::{Command, Scratch, tool};
 
 /// Start of the one line on standard output that says the server answers; the path of the bootstrap file follows.
@@ -32,6 +33,8 @@ pub struct Server {
     bootstrap: Bootstrap,
     /// The folder that holds `data`, when it is the server's own. Removed after the process has ended.
     scratch: Option<Scratch>,
+    /// Where in the bench it runs.
+    place: Option<Place>,
 }
 
 /// What the server writes for its first administrator: `bootstrap.json`.
@@ -69,6 +72,15 @@ impl Server {
         }
         command.args(arguments);
         Self::launch(command, data)
+    }
+
+    /// A server in a place of the bench, with further arguments of `postern serve`.
+    pub fn start_at(place: &Place, data: &Path, arguments: &[&str]) -> Self {
+        let mut command = std::process::Command::new(binary());
+        command.arg("serve").arg("--data").arg(data).args(arguments).env("PATH", search_path());
+        let mut server = Self::launch(entering(place, &command), data);
+        server.place = Some(place.clone());
+        server
     }
 
     /// Asks the server to end and returns how it did. The test fails when it does not end in time.
@@ -122,7 +134,12 @@ impl Server {
     /// curl that trusts the server and reaches it under every host name. It prints the body; errors of HTTP do not
     /// make it fail.
     pub fn curl(&self) -> Command {
-        Command::new(tool("curl"))
+        let command = Command::new(tool("curl"));
+        let command = match &self.place {
+            Some(place) => command.within(place),
+            None => command,
+        };
+        command
             .args(["--silent", "--show-error", "--max-time", "50", "--cacert"])
             .arg(&self.bootstrap.ca_file)
             .args(["--connect-to", &format!("::{}", self.address())])
@@ -144,7 +161,7 @@ impl Server {
         let stdout = child.stdout.take().expect("standard output is piped");
         match watch_for_ready(stdout, same(&log)).recv_timeout(READY_LIMIT) {
             Ok(file) => match Bootstrap::read(&file) {
-                Ok(bootstrap) => Self { child, log, data: data.to_path_buf(), bootstrap, scratch: None },
+                Ok(bootstrap) => Self { child, log, data: data.to_path_buf(), bootstrap, scratch: None, place: None },
                 Err(problem) => fail(child, &log, &problem),
             },
             Err(RecvTimeoutError::Timeout) => fail(child, &log, "the server did not get ready in time"),
