@@ -240,7 +240,7 @@ fn fail(mut child: Child, log: &File, problem: &str) -> ! {
 }
 
 /// The binary that the same build made: next to the folder of the test's own executable.
-pub(crate) fn binary() -> PathBuf {
+pub fn binary() -> PathBuf {
     std::env::var_os(BINARY_VARIABLE).map_or_else(|| built("postern"), PathBuf::from)
 }
 

@@ -36,8 +36,8 @@ const NEEDS: &[Need] = &[
     Need { package: "podman", present: || find_program("podman").is_some() },
     Need { package: "runc", present: || find_program("runc").is_some() },
     Need { package: "busybox-static", present: || find_program("busybox").is_some_and(|path| is_static(&path)) },
-    Need { package: "curl", present: || find_program("curl").is_some() },
     Need { package: "iproute2", present: || find_program("ip").is_some() },
+    Need { package: "curl", present: || find_program("curl").is_some() },
     Need { package: "ca-certificates", present: || Path::new("/etc/ssl/certs/ca-certificates.crt").is_file() },
 ];
 

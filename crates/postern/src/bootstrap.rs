@@ -37,6 +37,9 @@ pub(crate) struct Bootstrap {
     pub(crate) proxy: String,
     /// Addresses that the server listens on.
     pub(crate) listen: Vec<String>,
+    /// Addresses that it answers on where its names lead.
+    #[serde(default)]
+    pub(crate) dns: Vec<String>,
 }
 
 impl Bootstrap {

@@ -1,14 +1,19 @@
 //! `postern.toml`: one documented struct per section, unknown keys refused.
 
 use std::fs;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail, ensure};
-use ipnet::IpNet;
+use anyhow::{Context as _, ensure};
 use postern_access::{PolicyDate, Settings, Switches, TrustedServices};
-use postern_model::{IpRuleMode, ResourceId};
+use postern_model::IpRuleMode;
 use serde::Deserialize;
+
+mod dns;
+mod place;
+
+pub(crate) use dns::DnsConfig;
+pub(crate) use place::PlaceConfig;
 
 /// The whole file.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -26,6 +31,8 @@ pub(crate) struct Config {
     pub(crate) log: LogConfig,
     /// Bounds.
     pub(crate) limits: LimitsConfig,
+    /// Answers to the question where the server's names lead.
+    pub(crate) dns: DnsConfig,
     /// Where connections come from.
     #[serde(rename = "place")]
     pub(crate) places: Vec<PlaceConfig>,
@@ -137,27 +144,6 @@ pub(crate) struct LimitsConfig {
     pub(crate) collection_grace_seconds: u64,
 }
 
-/// `[[place]]`: connections on a listener from certain peers come in this way. The first that fits counts.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct PlaceConfig {
-    /// Its name in traces.
-    pub(crate) name: String,
-    /// Peer addresses that are in this place.
-    pub(crate) peers: Vec<IpNet>,
-    /// An address of this machine, on which connections to the private endpoint arrive (on the first listener's port).
-    pub(crate) listen: Option<IpAddr>,
-    /// The private endpoint that `listen` is the address of.
-    pub(crate) private_endpoint: Option<String>,
-    /// The subnet with a service endpoint that the peers are in.
-    pub(crate) subnet: Option<String>,
-    /// The range that peers are seen as coming from, address by address. Simulated places only.
-    pub(crate) seen_as: Option<IpNet>,
-    /// The place is a pretence on one machine.
-    #[serde(default)]
-    pub(crate) simulated: bool,
-}
-
 impl Default for ServerConfig {
     fn default() -> Self {
         Self {
@@ -265,18 +251,9 @@ impl Config {
             );
         }
         self.limits.check()?;
-        let listeners = self.server.listen.iter().map(SocketAddr::ip);
-        let listeners = listeners.chain(self.places.iter().filter_map(|place| place.listen));
-        let beyond_loopback = { listeners }.find(|address| !address.is_loopback());
-        for place in &self.places {
-            place.check().with_context(|| format!("place `{}`", place.name))?;
-            if let (true, Some(address)) = (place.simulated, beyond_loopback) {
-                bail!(
-                    "place `{}` is simulated, which is refused beside {address}: simulated places need loopback listeners only",
-                    place.name
-                );
-            }
-        }
+        place::check_all(self)?;
+        let answers = !self.dns.listen.is_empty() || self.places.iter().any(|place| place.dns_listen.is_some());
+        self.dns.check(answers, &self.server.listen)?;
         Ok(())
     }
 }
@@ -300,40 +277,6 @@ impl LimitsConfig {
             grace <= LONGEST_GRACE_SECONDS,
             "limits.collection_grace_seconds must be at most {LONGEST_GRACE_SECONDS}"
         );
-        Ok(())
-    }
-}
-
-impl PlaceConfig {
-    fn check(&self) -> anyhow::Result<()> {
-        ensure!(!self.name.is_empty() && self.name.len() <= 64, "a place needs a name of 1 to 64 characters");
-        ensure!(!self.peers.is_empty(), "`peers` must name at least one range");
-        ensure!(
-            self.private_endpoint.is_none() || self.subnet.is_none(),
-            "a place is a private endpoint or a subnet, not both"
-        );
-        ensure!(
-            self.private_endpoint.is_some() == self.listen.is_some(),
-            "`private_endpoint` and `listen` go together"
-        );
-        for id in [&self.private_endpoint, &self.subnet].into_iter().flatten() {
-            id.parse::<ResourceId>().with_context(|| format!("`{id}`"))?;
-        }
-        if let Some(seen_as) = self.seen_as {
-            ensure!(self.simulated, "`seen_as` needs `simulated = true`");
-            let same = |net: &IpNet| {
-                net.max_prefix_len() == seen_as.max_prefix_len() && net.prefix_len() == seen_as.prefix_len()
-            };
-            ensure!(self.peers.iter().all(same), "`seen_as` must be as large as each range in `peers`");
-        }
-        if self.simulated {
-            let loopback = |net: &IpNet| net.network().is_loopback() && net.broadcast().is_loopback();
-            ensure!(self.peers.iter().all(loopback), "the peers of a simulated place must be loopback addresses");
-            ensure!(
-                self.listen.is_none_or(|address| address.is_loopback()),
-                "`listen` of a simulated place must be loopback"
-            );
-        }
         Ok(())
     }
 }
@@ -398,9 +341,21 @@ mod tests {
             "[server]\nlisten = ['0.0.0.0:0']\n[[place]]\nname = 'p'\npeers = ['127.51.100.0/24']\nsimulated = true",
             Some("refused beside 0.0.0.0"),
         );
-        check("[[place]]\nname = 'p'\npeers = ['10.0.0.0/8']\nlisten = '10.1.0.4'", Some("go together"));
+        check("[[place]]\nname = 'p'\npeers = ['10.0.0.0/8']\nlisten = '10.1.0.4'", Some("need each other"));
         let endpoint = "[[place]]\nname = 'e'\npeers = ['10.0.0.0/8']\nlisten = '10.1.0.4'\nprivate_endpoint = '/x'\n";
         check(endpoint, None);
+        check(&format!("{endpoint}interface = 'eth1'\nnamespace = '/run/netns/x'\ndns_listen = '10.1.0.2:53'"), None);
+        check(&format!("{endpoint}interface = 'a/b'"), Some("not the name of a network interface"));
+        check(&format!("{endpoint}interface = 'sixteen-letters-'"), Some("not the name of a network interface"));
+        check(&format!("{endpoint}namespace = 'x'"), Some("absolute path"));
+        let place = |rest: &str| format!("[[place]]\nname = 'p'\npeers = ['10.0.0.0/8']\n{rest}");
+        check(&place("interface = 'eth1'"), Some("give it too"));
+        check(&place("address = '10.0.0.4'"), Some("give it too"));
+        check(&place("private_endpoint = '/x'"), Some("need each other"));
+        check(&place("listen = '0.0.0.0'\nprivate_endpoint = '/x'"), Some("no address that anybody can connect to"));
+        check(&place("listen = '10.0.0.1'\ninterface = 'eth1'\nsubnet = '/s'"), None);
+        check("[server]\nlisten = ['0.0.0.0:0']\n[dns]\nlisten = ['127.0.0.1:53']", Some("dns.public_addresses"));
+        check("[dns]\nttl_seconds = 3601", Some("dns.ttl_seconds"));
         let simulated = "[[place]]\nname = 'p'\npeers = ['127.51.100.0/24']\nsimulated = true";
         check(&format!("{endpoint}{simulated}"), Some("refused beside 10.1.0.4"));
         for (limit, most) in [("connections", "1048576"), ("header_seconds", "3600"), ("handshake_seconds", "3600")] {
@@ -446,7 +401,7 @@ mod tests {
     #[test]
     fn the_reference_page_names_every_key_and_no_other() {
         let documented = documented();
-        for section in ["server", "tls", "access", "audit", "log", "limits", "place"] {
+        for section in ["server", "tls", "access", "audit", "log", "limits", "dns", "place"] {
             let head = if section == "place" { "[[place]]".to_owned() } else { format!("[{section}]") };
             let error = Config::parse(&format!("{head}\nno_such_key = 1")).unwrap_err().to_string();
             let (_, expected) = error.split_once("expected").unwrap_or_else(|| panic!("{error}"));

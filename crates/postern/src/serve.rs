@@ -23,6 +23,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::bootstrap::Bootstrap;
 use crate::config::{Config, LogConfig, LogFormat};
+use crate::dns::{Dns, Responder, Zone};
 use crate::places::Places;
 use crate::server::{Bounds, Names, Operations, Routers, Server, bind};
 use crate::{environment, first_start, runtime, say};
@@ -62,9 +63,12 @@ pub(crate) fn check_config(arguments: CheckConfigArguments) -> anyhow::Result<Ex
         say(format_args!("  listens on {address}"));
     }
     say(format_args!("  registries are <name>.{}", config.server.suffix));
+    for address in &config.dns.listen {
+        say(format_args!("  answers where names lead on {address}"));
+    }
     for place in &config.places {
         let simulated = if place.simulated { " (simulated)" } else { "" };
-        say(format_args!("  place `{}`{simulated}", place.name));
+        say(format_args!("  place `{}`{}{simulated}", place.name, place.scope()));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -112,9 +116,10 @@ impl Running {
     pub(crate) async fn start(folder: &Path, config: &Config) -> anyhow::Result<Self> {
         let (clock, random) = (environment::clock(), environment::random());
         let places = Places::new(&config.places)?;
-        let listeners = bind(&config.server.listen, &places.private_addresses()).await?;
+        let listeners = bind(&config.server.listen, &places.listeners())?;
         let addresses = listeners.addresses()?;
         let port = addresses.first().context("nothing is bound")?.port();
+        let responder = Responder::bind(&config.dns.listen, &places.resolvers())?;
         let suffix = format!("{}:{port}", config.server.suffix);
 
         let store = Store::open(StoreOptions {
@@ -173,6 +178,7 @@ impl Running {
             registry_suffix: format!(".{suffix}"),
             proxy: format!("http://localhost:{port}"),
             listen: addresses.iter().map(ToString::to_string).collect(),
+            dns: responder.addresses()?.iter().map(ToString::to_string).collect(),
         };
         let bootstrap_file = bootstrap.write(folder)?;
 
@@ -201,6 +207,12 @@ impl Running {
             clock: Arc::clone(&clock),
             places: places.clone(),
         };
+        let dns = Dns {
+            zone: Zone::new(&config.server.suffix, config.dns.ttl_seconds)?,
+            public: config.dns.public(&config.server.listen),
+            places: places.clone(),
+            directory: directory.clone(),
+        };
         let server = Server {
             places,
             names,
@@ -223,7 +235,8 @@ impl Running {
         let (stop, stopped) = watch::channel(false);
         let patience = Duration::from_secs(config.server.shutdown_seconds);
         let serving = tokio::spawn(listeners.serve(Arc::new(server), stopped, patience));
-        let background = vec![collect(store.clone()), maintain(Arc::clone(&identity))];
+        let mut background = vec![collect(store.clone()), maintain(Arc::clone(&identity))];
+        background.extend(responder.serve(Arc::new(dns)));
         tracing::info!(server.listen = ?addresses, server.suffix = %suffix, "serving");
         Ok(Self { bootstrap, bootstrap_file, identity, directory, audit, store, stop, serving, writer, background })
     }

@@ -210,6 +210,7 @@ mod tests {
             registry_suffix: ".azurecr.io.localhost:5443".into(),
             proxy: String::new(),
             listen: vec!["127.0.0.1:5443".into()],
+            dns: Vec::new(),
         }
     }
 

@@ -100,6 +100,7 @@ impl Place {
             subnet: (self == Self::Subnet).then(|| format!("{network}/virtualNetworks/myvnet/subnets/machines")),
             seen_as: seen_as.parse().ok(),
             simulated: true,
+            ..PlaceConfig::default()
         }
     }
 }
