@@ -33,6 +33,7 @@ fn grant(number: u32, actions: &[Action], condition: Option<&str>) -> Grant {
         role: "AcrPull".into(),
         actions: Actions::of(actions),
         other_mode_actions: Actions::NONE,
+        names_metadata_read: false,
         condition: condition.map(|text| Arc::new(text.parse::<Condition>().expect("a condition"))),
     }
 }

@@ -87,7 +87,7 @@ impl Expression {
             Self::Not(inner) => inner.evaluate(request).map(|holds| !holds),
             Self::ActionMatches(pattern) => Ok(action_matches(pattern, request.action)),
             Self::SubOperationMatches => Err(ConditionFault::SubOperation),
-            Self::Exists(attribute) => Ok(attribute.value(request).is_some()),
+            Self::Exists(attribute) => attribute.exists(request),
             Self::Compare(comparison) => comparison.evaluate(request),
         }
     }

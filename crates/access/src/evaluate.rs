@@ -60,7 +60,6 @@ pub fn evaluate(inputs: &Inputs<'_>) -> Decision {
 /// What the caller may do on a repository (or, for `None`, on the registry as a whole) by its own rights, whatever its token
 /// claims. The token endpoints issue the intersection of this and what was asked for.
 pub fn rights(rules: &RegistryRules, caller: &Caller, repository: Option<&postern_model::RepositoryName>) -> Actions {
-    const READ_AND_LIST: Actions = Actions::of(&[Action::Pull, Action::MetadataRead, Action::CatalogRead]);
     match caller {
         Caller::Admin if rules.admin_enabled => Actions::ALL,
         Caller::Anonymous if rules.anonymous_pull => ANONYMOUS,
@@ -79,6 +78,9 @@ pub fn rights(rules: &RegistryRules, caller: &Caller, repository: Option<&poster
         Caller::Principal(principal) => rules.grants.rights(principals(principal), rules.mode, repository),
     }
 }
+
+/// What the vulnerability scanner's plan gives.
+const READ_AND_LIST: Actions = Actions::of(&[Action::Pull, Action::MetadataRead, Action::CatalogRead]);
 
 /// What anonymous pull gives: reading, but not the catalog.
 const ANONYMOUS: Actions = Actions::of(&[Action::Pull, Action::MetadataRead]);
@@ -193,9 +195,12 @@ fn bypass(inputs: &Inputs<'_>) -> Result<Arc<str>, Vec<NetworkBlocker>> {
         blockers.push(NetworkBlocker::ServiceNotTrusted(Arc::clone(&service.name)));
     }
     let rules = &inputs.rules.network;
+    let phase = settings.policy_date.phase();
+    // Before the policy there was nothing that could stand alone.
     let tasks_alone = service.policy == ServicePolicy::Tasks
         && !settings.switches.tasks_policy_requires_azure_services
-        && rules.tasks == Some(true);
+        && rules.tasks == Some(true)
+        && phase != TasksPhase::Before;
     if !rules.azure_services && !tasks_alone {
         blockers.push(NetworkBlocker::BypassOptionsNone);
     }
@@ -204,7 +209,6 @@ fn bypass(inputs: &Inputs<'_>) -> Result<Arc<str>, Vec<NetworkBlocker>> {
     }
     blockers.extend(identity_blocker(inputs, service, workload));
     if service.policy == ServicePolicy::Tasks {
-        let phase = settings.policy_date.phase();
         let open = match phase {
             TasksPhase::Before => true,
             TasksPhase::Grace => rules.tasks != Some(false),
@@ -227,11 +231,17 @@ fn identity_blocker(inputs: &Inputs<'_>, service: &TrustedService, workload: &Wo
             kind == IdentityKind::SystemAssigned || (is_task && switches.tasks_user_identity_bypass)
         }
     };
-    let quick_run = switches.quick_run_bypass
-        && workload.identities.is_empty()
-        && workload.resource_type.eq_ignore_ascii_case(RUNS);
-    if service.identity == IdentityRequirement::NotNeeded || quick_run {
+    if service.identity == IdentityRequirement::NotNeeded {
         return None;
+    }
+    if workload.resource_type.eq_ignore_ascii_case(RUNS) {
+        match (switches.quick_run_bypass, workload.identities.is_empty()) {
+            (true, true) => return None,
+            // As tasks do.
+            (true, false) => {}
+            // A quick run never bypasses, whatever it may hold.
+            (false, _) => return Some(NetworkBlocker::NoSuitableIdentity(Arc::clone(&service.name))),
+        }
     }
     let mut suitable = workload.identities.iter().filter(|identity| accepts(identity.kind)).peekable();
     if suitable.peek().is_none() {
@@ -293,7 +303,8 @@ fn authorize(inputs: &Inputs<'_>) -> AuthorizationStep {
         Some(ground) if blockers.is_empty() => AuthorizationStep::Allowed(ground),
         Some(_) => AuthorizationStep::Denied(blockers),
         None => {
-            blockers.extend(missing_right(inputs, verified, preferred));
+            let sets = required.iter().copied().filter(|set| usable(&set));
+            blockers.extend(missing_right(inputs, verified, preferred, sets));
             AuthorizationStep::Denied(blockers)
         }
     }
@@ -325,16 +336,23 @@ fn ground(inputs: &Inputs<'_>, verified: &Verified, needed: Actions) -> Option<G
     rights(rules, &verified.caller, repository).contains_all(needed).then_some(ground)
 }
 
-fn missing_right(inputs: &Inputs<'_>, verified: &Verified, needed: Actions) -> Vec<AuthorizationBlocker> {
+/// What keeps the caller from `needed`, which stands for all of the sets that would do.
+fn missing_right(
+    inputs: &Inputs<'_>,
+    verified: &Verified,
+    needed: Actions,
+    mut sets: impl Iterator<Item = Actions>,
+) -> Vec<AuthorizationBlocker> {
     let (rules, repository) = (inputs.rules, inputs.operation.repository.as_ref());
     let missing = || needed.without(rights(rules, &verified.caller, repository));
     match &verified.caller {
         Caller::Admin => vec![AuthorizationBlocker::AdminDisabled],
         Caller::Anonymous if ANONYMOUS.contains_all(needed) => vec![AuthorizationBlocker::AnonymousPullOff],
         Caller::Anonymous => vec![AuthorizationBlocker::AnonymousNever],
-        Caller::RepositoryToken(name) => missing_in_scope_map(inputs, name, needed),
+        Caller::RepositoryToken(name) => missing_in_scope_map(inputs, name, needed, sets),
         Caller::Principal(principal) if principal.kind == PrincipalKind::FirstParty => {
-            vec![if rules.scanner_enabled {
+            // The plan gives reading only.
+            vec![if rules.scanner_enabled || !sets.any(|set| READ_AND_LIST.contains_all(set)) {
                 AuthorizationBlocker::NoAssignment(missing())
             } else {
                 AuthorizationBlocker::ScannerPlanOff
@@ -344,18 +362,23 @@ fn missing_right(inputs: &Inputs<'_>, verified: &Verified, needed: Actions) -> V
     }
 }
 
-fn missing_in_scope_map(inputs: &Inputs<'_>, name: &str, needed: Actions) -> Vec<AuthorizationBlocker> {
+fn missing_in_scope_map(
+    inputs: &Inputs<'_>,
+    name: &str,
+    needed: Actions,
+    mut sets: impl Iterator<Item = Actions>,
+) -> Vec<AuthorizationBlocker> {
     let Some(token) = inputs.rules.tokens.get(name.to_ascii_lowercase().as_str()) else {
         return vec![AuthorizationBlocker::TokenUnknown];
     };
     let repository = inputs.operation.repository.as_ref();
-    let missing = needed.without(repository.map_or(Actions::NONE, |repository| token.actions.allows(repository)));
+    let given = repository.map_or(Actions::NONE, |repository| token.actions.allows(repository));
     let mut blockers = Vec::new();
     if !token.enabled {
         blockers.push(AuthorizationBlocker::TokenDisabled);
     }
-    if !missing.is_empty() {
-        blockers.push(AuthorizationBlocker::ScopeMapLacks(missing));
+    if !sets.any(|set| given.contains_all(set)) {
+        blockers.push(AuthorizationBlocker::ScopeMapLacks(needed.without(given)));
     }
     blockers
 }

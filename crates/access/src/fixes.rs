@@ -284,6 +284,7 @@ impl Scenario {
             role: "a role with the missing actions".into(),
             actions,
             other_mode_actions: Actions::NONE,
+            names_metadata_read: false,
             condition: None,
         };
         self.rules.grants = Arc::new(GrantTable::new(kept.chain([new]).map(|grant| (principal.id, grant))));

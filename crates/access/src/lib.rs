@@ -61,7 +61,9 @@ pub use fixes::{Change, Fix, fixes};
 pub use management::{DenyAssignment, ManagementDecision, ManagementGrant, UnmetCondition, authorize_management};
 pub use operation::{Operation, OperationKind};
 pub use origin::{Ingress, Origin, Workload, WorkloadIdentity, WorkloadRejection, WorkloadState};
-pub use roles::{Permissions, RoleDefinition, built_in_role, built_in_roles, data_plane_actions, operation_name};
+pub use roles::{
+    Permissions, RoleDefinition, built_in_role, built_in_roles, data_plane_actions, names_metadata_read, operation_name,
+};
 pub use rules::{
     AddressRanges, ConnectionStatus, Grant, GrantTable, NetworkRules, PrivateEndpointConnection, RegistryRules,
     RepositoryTokenRule, RoleAssignmentMode,

@@ -144,6 +144,11 @@ pub fn data_plane_actions(permissions: &[Permissions], mode: RoleAssignmentMode)
     }
 }
 
+/// Whether a role with these permissions covers `registries/metadata/read` itself; see [`crate::Grant`].
+pub fn names_metadata_read(permissions: &[Permissions]) -> bool {
+    permissions.iter().any(|entry| entry.allows_action(METADATA_READ))
+}
+
 /// Whether signing is given by its own name. A wildcard does not give it: an owner needs the signer's role too.
 ///
 /// Source: Azure Container Registry, "Content trust", granting image signing permissions (read 2026-11).

@@ -155,6 +155,9 @@ pub struct Grant {
     pub actions: Actions,
     /// What it would give in the other mode: explains "the role is not honoured here".
     pub other_mode_actions: Actions,
+    /// Whether the role covers `registries/metadata/read` itself. In the legacy mode `registries/pull/read` gives the right to read
+    /// metadata too, and a condition is asked about the operation that gives the right.
+    pub names_metadata_read: bool,
     /// Its condition.
     pub condition: Option<Arc<Condition>>,
 }
@@ -293,11 +296,20 @@ impl Grant {
     /// Whether the condition lets the action through. A condition that cannot be evaluated does not.
     pub(crate) fn holds(&self, action: Action, mode: RoleAssignmentMode, repository: Option<&RepositoryName>) -> bool {
         let Some(condition) = &self.condition else { return true };
-        let request = ConditionRequest {
-            action: operation_name(action, mode),
-            repository: repository.map(RepositoryName::as_str),
+        let givers = match (mode, action) {
+            (RoleAssignmentMode::Legacy, Action::MetadataRead) => [
+                self.actions.contains(Action::Pull).then_some(Action::Pull),
+                self.names_metadata_read.then_some(Action::MetadataRead),
+            ],
+            _ => [Some(action), None],
         };
-        condition.evaluate(&request).unwrap_or(false)
+        givers.into_iter().flatten().any(|giver| {
+            let request = ConditionRequest {
+                action: operation_name(giver, mode),
+                repository: repository.map(RepositoryName::as_str),
+            };
+            condition.evaluate(&request).unwrap_or(false)
+        })
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use postern_access::{
     Actions, AddressRanges, ConnectionStatus, Grant, GrantTable, NetworkRules, PrivateEndpointConnection,
     RegistryRules, RepositoryTokenRule, RoleAssignmentMode, SYSTEM_SCOPE_MAPS, ScopeMapActions, Settings,
-    data_plane_actions,
+    data_plane_actions, names_metadata_read,
 };
 use postern_model::{PrincipalId, ResourceId};
 use serde_json::Value;
@@ -99,20 +99,26 @@ impl Estate {
             RoleAssignmentMode::Legacy => RoleAssignmentMode::Abac,
             RoleAssignmentMode::Abac => RoleAssignmentMode::Legacy,
         };
-        let mut actions_of: HashMap<Uuid, Option<(Arc<str>, Actions, Actions)>> = HashMap::new();
+        let mut actions_of: HashMap<Uuid, Option<Given>> = HashMap::new();
         let assignments = scopes.iter().flat_map(|scope| self.assignments_at(scope));
         let mut grants: Vec<(PrincipalId, Grant)> = Vec::new();
         for assignment in assignments {
             let role = actions_of.entry(assignment.role).or_insert_with(|| {
                 let role = self.role(assignment.role)?;
                 let given = |mode| data_plane_actions(&role.permissions, mode);
-                Some((Arc::clone(&role.name), given(mode), given(other)))
+                let names_metadata_read = names_metadata_read(&role.permissions);
+                Some(Given {
+                    role: Arc::clone(&role.name),
+                    here: given(mode),
+                    other: given(other),
+                    names_metadata_read,
+                })
             });
-            let Some((name, actions, other_mode_actions)) = role else {
+            let Some(given) = role else {
                 problems.push(Problem::new(&assignment.id, "its role is not known: the assignment gives nothing"));
                 continue;
             };
-            grants.push((assignment.principal, grant(assignment, name, *actions, *other_mode_actions)));
+            grants.push((assignment.principal, grant(assignment, given)));
         }
         self.apply_denials(scopes, mode, &mut grants, problems);
         GrantTable::new(grants)
@@ -192,12 +198,21 @@ impl Estate {
     }
 }
 
-fn grant(assignment: &Assignment, role: &Arc<str>, actions: Actions, other_mode_actions: Actions) -> Grant {
+/// What a role gives on a registry's content.
+struct Given {
+    role: Arc<str>,
+    here: Actions,
+    other: Actions,
+    names_metadata_read: bool,
+}
+
+fn grant(assignment: &Assignment, given: &Given) -> Grant {
     Grant {
         assignment: assignment.id.as_str().into(),
-        role: Arc::clone(role),
-        actions,
-        other_mode_actions,
+        role: Arc::clone(&given.role),
+        actions: given.here,
+        other_mode_actions: given.other,
+        names_metadata_read: given.names_metadata_read,
         condition: assignment.condition.clone(),
     }
 }

@@ -7,7 +7,7 @@ use postern_access::{
     OperationKind, Origin, PolicyDate, Principal, PrincipalKind, PrivateEndpointConnection, RUNS, RegistryRules,
     RepositoryTokenRule, RoleAssignmentMode, RoleDefinition, SCANNERS, ScopeMapActions, Settings, TASKS, TokenBinding,
     TokenClaim, TrustedServices, Verified, WEB_SITES, WORKSPACES, Workload as AccessWorkload, WorkloadIdentity,
-    WorkloadRejection, WorkloadState, built_in_roles, data_plane_actions,
+    WorkloadRejection, WorkloadState, built_in_roles, data_plane_actions, names_metadata_read,
 };
 use postern_model::{IdentityKind, IpRule, IpRuleMode, PrincipalId, RegistryUid, ResourceId, ResourceUid};
 use uuid::Uuid;
@@ -208,6 +208,7 @@ impl Row {
                 role: (&*role.name).into(),
                 actions: data_plane_actions(&role.permissions, mode),
                 other_mode_actions: data_plane_actions(&role.permissions, other),
+                names_metadata_read: names_metadata_read(&role.permissions),
                 condition: condition.map(Arc::new),
             };
             (if assignment.by_group { GROUP } else { caller }, grant)

@@ -26,6 +26,15 @@ impl Attribute {
         Self { text: format!("@{source}[{name}]").into(), is_repository_name }
     }
 
+    /// Whether the request carries it. Of an attribute that no request of a registry carries, that is not known: it may well be
+    /// there for the service that the condition was written for.
+    pub(super) fn exists(&self, request: &ConditionRequest<'_>) -> Result<bool, ConditionFault> {
+        if self.is_repository_name {
+            return Ok(request.repository.is_some());
+        }
+        Err(ConditionFault::UnknownAttribute(Arc::clone(&self.text)))
+    }
+
     pub(super) fn value<'r>(&self, request: &ConditionRequest<'r>) -> Option<&'r str> {
         request.repository.filter(|_| self.is_repository_name)
     }

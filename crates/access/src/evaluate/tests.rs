@@ -154,6 +154,7 @@ fn grant(assignment: &str, actions: &[Action]) -> Grant {
         role: assignment.into(),
         actions: Actions::of(actions),
         other_mode_actions: Actions::NONE,
+        names_metadata_read: false,
         condition: None,
     }
 }

@@ -129,6 +129,7 @@ fn a_user_identity_where_only_the_system_identity_counts() {
             role: "AcrPull".into(),
             actions: Actions::of(&[Action::Pull]),
             other_mode_actions: Actions::NONE,
+            names_metadata_read: false,
             condition: None,
         };
         rules.grants = Arc::new(GrantTable::new([(USER, grant)]));
