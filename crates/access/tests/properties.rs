@@ -10,14 +10,17 @@ use std::sync::Arc;
 
 use ipnet::Ipv4Net;
 use postern_access::{
-    Action, Actions, AddressRanges, AuthenticationStep, AuthorizationStep, CONTAINER_GROUPS, Caller, Change, Condition,
-    ConnectionStatus, Credential, Decision, Grant, GrantTable, IMPORTERS, Ingress, Inputs, InvalidCredential, Layer,
-    NetworkRules, NetworkStep, Operation, OperationKind, Origin, PolicyDate, Principal, PrincipalKind,
-    PrivateEndpointConnection, RUNS, RegistryRules, RepositoryTokenRule, RoleAssignmentMode, SCANNERS, ScopeMapActions,
-    Settings, TASKS, TokenBinding, TokenClaim, TrustedServices, Verified, WEB_SITES, WORKSPACES, Workload,
-    WorkloadIdentity, WorkloadRejection, WorkloadState, evaluate, fixes,
+    Action, Actions, AddressRanges, Attributes, AuthenticationStep, AuthorizationStep, CONTAINER_GROUPS, Caller,
+    Change, Condition, ConditionRequest, ConnectionStatus, ContentState, Credential, Decision, DenyAssignment, Grant,
+    GrantTable, IMPORTERS, Ingress, Inputs, InvalidCredential, Layer, ManagementGrant, NetworkRules, NetworkStep,
+    Operation, OperationKind, Origin, Permissions, PolicyDate, Principal, PrincipalKind, PrivateEndpointConnection,
+    RUNS, RegistryRules, RepositoryTokenRule, RoleAssignmentMode, SCANNERS, ScopeMapActions, Settings, TASKS,
+    TokenBinding, TokenClaim, TrustedServices, Verified, WEB_SITES, WORKSPACES, Workload, WorkloadIdentity,
+    WorkloadRejection, WorkloadState, authorize_management, evaluate, fixes, rights,
 };
-use postern_model::{IdentityKind, PrincipalId, RegistryUid, ResourceId, ResourceUid};
+use postern_model::{
+    IdentityKind, IpRule, IpRuleMode, PrincipalId, RegistryUid, RepositoryName, ResourceId, ResourceUid,
+};
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
@@ -110,6 +113,7 @@ fn grant() -> impl Strategy<Value = (PrincipalId, Grant)> {
             role: format!("role-{id}").into(),
             actions,
             other_mode_actions: other,
+            names_metadata_read: id % 2 == 0,
             condition,
         };
         (principal_id(principal), grant)
@@ -313,12 +317,17 @@ impl World {
 
 #[track_caller]
 fn holds(property: impl Fn(World) -> Result<(), TestCaseError>) {
+    holds_for(&worlds(), property);
+}
+
+#[track_caller]
+fn holds_for<S: Strategy>(inputs: &S, property: impl Fn(S::Value) -> Result<(), TestCaseError>) {
     let mut config = Config { cases: CASES, failure_persistence: None, ..Config::default() };
     if matches!(config.rng_seed, RngSeed::Random) {
         config.rng_seed = RngSeed::Fixed(SEED);
     }
     let seed = config.rng_seed;
-    if let Err(failure) = TestRunner::new(config).run(&worlds(), property) {
+    if let Err(failure) = TestRunner::new(config).run(inputs, property) {
         panic!("{failure}\nseed: {seed:?}");
     }
 }
@@ -456,6 +465,182 @@ fn a_bound_token_never_passes_outside_of_its_workload() {
 }
 
 #[test]
+fn the_way_through_the_gate_grants_nothing_behind_it() {
+    holds(|world| {
+        let behind = |decision: &Decision| {
+            let [_, authentication, authorization, _] = decision.trace.lines();
+            (authentication, authorization)
+        };
+        let seen = behind(&world.decide());
+        // By the open wall without any workload, by a shut one, by trust: what the caller may is the same.
+        let mut elsewhere = world.clone();
+        (elsewhere.public_access, elsewhere.default_allow) = (true, true);
+        elsewhere.origin.ingress = Ingress::Public;
+        elsewhere.origin.workload = WorkloadState::None;
+        prop_assert_eq!(&behind(&elsewhere.decide()), &seen);
+        elsewhere.public_access = false;
+        elsewhere.origin.workload = world.origin.workload.clone();
+        (elsewhere.azure_services, elsewhere.subnets) = (true, vec![]);
+        prop_assert_eq!(&behind(&elsewhere.decide()), &seen);
+        Ok(())
+    });
+}
+
+#[test]
+fn rights_are_what_direct_credentials_may() {
+    holds(|mut world| {
+        let Credential::Verified(verified) = &mut world.credential else { return Ok(()) };
+        (verified.claim, verified.binding) = (None, None);
+        let caller = verified.caller.clone();
+        (world.public_access, world.default_allow) = (true, true);
+        world.origin.ingress = Ingress::Public;
+        let given = rights(&world.rules(), &caller, world.operation.repository.as_ref());
+        let required = world.operation.kind.required();
+        let suffices = required.is_empty() || required.iter().any(|set| given.contains_all(*set));
+        prop_assert_eq!(world.decide().is_allowed(), suffices, "{:?}", given);
+
+        // A token for some of them gives no more than they do.
+        if let Some(repository) = world.operation.repository.clone() {
+            let without = Actions::REPOSITORY.without(given);
+            let claim = TokenClaim { repositories: vec![(repository, without)], catalog: false };
+            let Credential::Verified(verified) = &mut world.credential else { return Ok(()) };
+            verified.claim = Some(Arc::new(claim));
+            prop_assert!(required.is_empty() || !world.decide().is_allowed());
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn locks_only_refuse() {
+    let attributes = any::<[bool; 4]>().prop_map(|[delete_enabled, write_enabled, read_enabled, list_enabled]| {
+        Some(Attributes { delete_enabled, write_enabled, read_enabled, list_enabled })
+    });
+    let parts = (attributes.clone(), attributes.clone(), attributes);
+    let contents = parts.prop_map(|(repository, tag, manifest)| ContentState { repository, tag, manifest });
+    holds_for(&(worlds(), contents), |(world, content)| {
+        let (rules, origin, credential, operation) =
+            (&world.rules(), &world.origin, &world.credential, &world.operation);
+        let with = evaluate(&Inputs { origin, rules, credential, operation, content: Some(&content) });
+        let before = world.decide();
+        let expected = match before.permit() {
+            Ok(permit) if permit.check_content(&content).is_err() => Some(Layer::Content),
+            Ok(_) => None,
+            Err(layer) => Some(layer),
+        };
+        prop_assert_eq!(with.permit().err(), expected);
+        let unlocked = ContentState::default();
+        let open = evaluate(&Inputs { origin, rules, credential, operation, content: Some(&unlocked) });
+        prop_assert_eq!(open.permit().err(), before.permit().err());
+        Ok(())
+    });
+}
+
+fn permissions() -> impl Strategy<Value = Arc<[Permissions]>> {
+    let patterns =
+        ["*", "*/read", "Microsoft.ContainerRegistry/*", "Microsoft.ContainerRegistry/registries/write", "*/x"];
+    let some = subsequence(patterns.to_vec(), 0..3)
+        .prop_map(|chosen| chosen.into_iter().map(Box::<str>::from).collect::<Vec<_>>());
+    (some.clone(), some)
+        .prop_map(|(actions, not_actions)| Arc::from([Permissions { actions, not_actions, ..Permissions::default() }]))
+}
+
+fn scopes() -> impl Strategy<Value = ResourceId> {
+    select(vec![
+        "/",
+        "/subscriptions/s",
+        "/subscriptions/s/resourceGroups/g",
+        "/subscriptions/s/resourceGroups/g/x/y",
+        "/subscriptions/t",
+    ])
+    .prop_map(|text| text.parse().unwrap())
+}
+
+#[test]
+fn a_deny_assignment_only_takes_away() {
+    let grant =
+        (0_u8..200, scopes(), permissions(), condition()).prop_map(|(number, scope, permissions, condition)| {
+            let assignment = resource("Microsoft.Authorization/roleAssignments", number);
+            ManagementGrant { assignment, scope, role: Uuid::nil(), role_name: "role".into(), permissions, condition }
+        });
+    let denial = (0_u8..200, scopes(), any::<bool>(), permissions(), condition()).prop_map(
+        |(number, scope, reaches_below, permissions, condition)| {
+            let id = resource("Microsoft.Authorization/denyAssignments", number);
+            DenyAssignment { id, name: "deny".into(), scope, reaches_below, permissions, condition }
+        },
+    );
+    let action =
+        select(vec!["Microsoft.ContainerRegistry/registries/write", "Microsoft.ContainerRegistry/registries/read"]);
+    let lists = (prop::collection::vec(grant, 0..4), prop::collection::vec(denial, 0..3), action, scopes());
+    holds_for(&lists, |(grants, denials, action, scope)| {
+        let allowed = |grants: &[ManagementGrant], denials: &[DenyAssignment]| {
+            authorize_management(grants, denials, action, &scope).is_allowed()
+        };
+        let whole = allowed(&grants, &denials);
+        prop_assert!(!allowed(&[], &denials), "nothing is allowed by default");
+        for at in 0..denials.len() {
+            let (mut fewer, mut turned) = (denials.clone(), denials.clone());
+            fewer.remove(at);
+            prop_assert!(!whole || allowed(&grants, &fewer), "a deny assignment gave a right");
+            turned.rotate_left(at);
+            prop_assert_eq!(allowed(&grants, &turned), whole);
+        }
+        for at in 0..grants.len() {
+            let (mut fewer, mut turned) = (grants.clone(), grants.clone());
+            fewer.remove(at);
+            prop_assert!(whole || !allowed(&fewer, &denials), "a role assignment took a right away");
+            turned.rotate_left(at);
+            prop_assert_eq!(allowed(&turned, &denials), whole);
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn what_is_printed_reads_as_what_it_was() {
+    let text = |alphabet: &'static [&'static str]| {
+        prop::collection::vec(select(alphabet), 0..12).prop_map(|parts| parts.concat())
+    };
+    let ids = text(&["/", "//", "a", "B", "providers", "Microsoft.X/y", ".", "..", "?", "é"]);
+    let names = text(&["a", "b1", "/", "-", "_", "__", ".", "A", ":"]);
+    let ranges = text(&["198.51.100.7", "10.0.0", ".", "/", "8", "32", "33", "0", "::1"]);
+    let conditions = text(&[
+        "@Request[Microsoft.ContainerRegistry/registries/repositories:name]",
+        " StringEquals 'a'",
+        " StringLike '\\*'",
+        "ActionMatches{'*'}",
+        "Exists @Principal[x]",
+        " AND ",
+        "||",
+        "!",
+        "(",
+        ")",
+        "true BoolEquals false",
+    ]);
+    holds_for(&(ids, names, ranges, conditions), |(id, name, range, condition)| {
+        if let Ok(id) = format!("/{id}").parse::<ResourceId>() {
+            let again: ResourceId = id.to_string().parse().unwrap();
+            prop_assert_eq!((again.as_str(), again.key()), (id.as_str(), id.key()));
+        }
+        if let Ok(read) = name.parse::<RepositoryName>() {
+            prop_assert_eq!(read.to_string(), name);
+        }
+        if let Ok(rule) = IpRule::parse(&range, IpRuleMode::Permissive) {
+            prop_assert_eq!(rule.to_string(), &*range);
+            let printed = IpRule::parse(&rule.range().to_string(), IpRuleMode::Permissive).unwrap();
+            prop_assert_eq!(printed.range(), rule.range());
+        }
+        if let Ok(read) = condition.parse::<Condition>() {
+            prop_assert_eq!(read.to_string(), &*condition);
+            let request = ConditionRequest { action: "a/read", repository: Some("a") };
+            let again: Condition = read.to_string().parse().unwrap();
+            prop_assert_eq!(again.evaluate(&request), read.evaluate(&request));
+        }
+        Ok(())
+    });
+}
+
+#[test]
 fn fixes_lift_the_denial_and_are_minimal() {
     holds(|world| {
         let found = world.with(fixes);
@@ -503,7 +688,9 @@ fn lifts(world: &World, changes: &[Change]) -> Option<bool> {
             Change::AssignRole(actions) => {
                 let (assignment, role) = ("zzz".into(), "new".into());
                 let (actions, other_mode_actions, condition) = (*actions, Actions::NONE, None);
-                world.grants.push((caller?, Grant { assignment, role, actions, other_mode_actions, condition }));
+                let names_metadata_read = false;
+                let grant = Grant { assignment, role, actions, other_mode_actions, names_metadata_read, condition };
+                world.grants.push((caller?, grant));
             }
             Change::SwitchRoleMode(mode) => {
                 world.mode = *mode;
@@ -524,12 +711,29 @@ fn lifts(world: &World, changes: &[Change]) -> Option<bool> {
                 };
                 verified.claim = Some(Arc::new(claim));
             }
-            Change::ConnectPrivateEndpoint(_)
-            | Change::ExtendScopeMap(_)
-            | Change::Unlock(..)
-            | Change::Authenticate
-            | Change::ConnectAsWorkload
-            | Change::UseSystemIdentity => return None,
+            Change::ConnectPrivateEndpoint(endpoint) => world.connections.push(PrivateEndpointConnection {
+                id: resource("Microsoft.ContainerRegistry/registries/reg/privateEndpointConnections", 99),
+                endpoint: endpoint.clone(),
+                status: ConnectionStatus::Approved,
+            }),
+            Change::ExtendScopeMap(actions) => {
+                let repository = world.operation.repository.clone()?;
+                let lines = &mut world.token.as_mut()?.1;
+                for action in actions.iter() {
+                    let verb = match action {
+                        Action::Pull => "content/read",
+                        Action::Push => "content/write",
+                        Action::Delete => "content/delete",
+                        Action::MetadataRead => "metadata/read",
+                        Action::MetadataWrite => "metadata/write",
+                        _ => return None,
+                    };
+                    lines.push(Box::leak(format!("repositories/{repository}/{verb}").into_boxed_str()));
+                }
+            }
+            Change::Unlock(..) | Change::Authenticate | Change::ConnectAsWorkload | Change::UseSystemIdentity => {
+                return None;
+            }
         }
     }
     let decision = world.decide();
