@@ -49,8 +49,12 @@ const LAYERS: &[Layer] = &[
 ];
 
 /// Dependencies that only some crates may name, so that each concern has one place.
-const RESERVED: &[(&str, &[&str])] =
-    &[("axum", &["postern-identity", "postern-oci", "postern-arm", "postern"]), ("sqlx", &["postern-store"])];
+const RESERVED: &[(&str, &[&str])] = &[
+    ("axum", &["postern-identity", "postern-oci", "postern-arm", "postern"]),
+    ("sqlx", &["postern-store"]),
+    ("regorus", &[]),
+    ("postern-oracles", &[]),
+];
 
 /// One TLS and cryptography provider is enough; this one comes in through other crates' default features.
 const UNWANTED_PROVIDER: &str = "ring";
