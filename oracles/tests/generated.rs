@@ -9,7 +9,7 @@ use postern_oracles::{Oracle, convert, differences, manages};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, FileFailurePersistence, RngSeed, TestRunner};
 
-const CASES: u32 = 40_000;
+const CASES: u32 = 25_000;
 const SEED: u64 = 20_250_601;
 
 #[track_caller]
