@@ -9,6 +9,7 @@ use postern_store::{Journal, JournalEntry, StoreError};
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::{Record, render};
 
@@ -19,6 +20,8 @@ const BATCH_RECORDS: usize = 512;
 /// Sources that denials are counted for under pressure; beyond, they share one count.
 const MAX_AGGREGATES: usize = 4096;
 const RETRY_AFTER: Duration = Duration::from_millis(200);
+/// A power cut costs the records of this time at most.
+const SYNC_AFTER: Duration = Duration::from_secs(1);
 
 /// How long and how much to keep.
 #[derive(Clone, Copy, Debug)]
@@ -135,7 +138,23 @@ impl Writer {
     async fn run(self, mut records: mpsc::Receiver<Message>) {
         let mut batch = Vec::with_capacity(BATCH_RECORDS);
         let mut written: u64 = 0;
-        while records.recv_many(&mut batch, BATCH_RECORDS).await > 0 {
+        let mut sync_at = None;
+        loop {
+            let next = records.recv_many(&mut batch, BATCH_RECORDS);
+            let received = match sync_at {
+                None => next.await,
+                Some(at) => {
+                    let Ok(received) = tokio::time::timeout_at(at, next).await else {
+                        self.sync().await;
+                        sync_at = None;
+                        continue;
+                    };
+                    received
+                }
+            };
+            if received == 0 {
+                break;
+            }
             let mut flushes = Vec::new();
             let mut entries: Vec<JournalEntry> = self.aggregates();
             for message in batch.drain(..) {
@@ -145,6 +164,14 @@ impl Writer {
                 }
             }
             self.write(&entries).await;
+            // Not only when there is a pause.
+            let now = Instant::now();
+            if sync_at.is_some_and(|at| at <= now) {
+                self.sync().await;
+                sync_at = None;
+            } else {
+                sync_at = sync_at.or(Some(now + SYNC_AFTER));
+            }
             for done in flushes {
                 let _ = done.send(());
             }
@@ -168,6 +195,12 @@ impl Writer {
             metrics::counter!("postern_audit_write_failures_total").increment(1);
             tracing::error!(error = %error, records = entries.len(), "audit records cannot be written, trying again");
             tokio::time::sleep(RETRY_AFTER).await;
+        }
+    }
+
+    async fn sync(&self) {
+        if let Err(error) = self.journal.sync().await {
+            tracing::error!(error = %error, "audit records are not durable yet");
         }
     }
 

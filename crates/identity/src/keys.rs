@@ -24,6 +24,8 @@ use crate::IdentityError;
 /// A key signs for this long before a new one takes over.
 pub(crate) const KEY_LIFETIME_SECONDS: i64 = 90 * 24 * 3600;
 const FIRST_KEY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long to wait before a key that could not be kept is written again.
+const KEEP_PAUSE: Duration = Duration::from_secs(1);
 /// Longest token that is looked at; the largest ones issued have [`crate::MAX_SCOPES`] scopes.
 pub(crate) const MAX_TOKEN_BYTES: usize = 32 * 1024;
 
@@ -114,10 +116,16 @@ impl KeyRing {
         });
         let kept = async {
             made.await.map_err(|_| IdentityError::Interrupted)??;
-            Ok::<_, IdentityError>(vault.put(self.name, &write(&self.keys.load())?).await?)
+            let keys = write(&self.keys.load())?;
+            // A key that is used and not kept would make every token worthless at the next start.
+            while let Err(error) = vault.put(self.name, &keys).await {
+                tracing::error!(error = %error, keys = self.name, "the first signing key is not kept yet, trying again");
+                tokio::time::sleep(KEEP_PAUSE).await;
+            }
+            Ok::<_, IdentityError>(())
         };
         if let Err(error) = kept.await {
-            tracing::error!(error = %error, keys = self.name, "the first signing key was not kept");
+            tracing::error!(error = %error, keys = self.name, "the first signing key was not made");
         }
     }
 

@@ -1,5 +1,3 @@
-use std::io;
-
 use axum::body::Body;
 use axum::response::Response;
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
@@ -249,7 +247,7 @@ impl From<StoreError> for Refusal {
             StoreError::Busy => Self::new(Condition::UploadBusy),
             StoreError::BadCursor => Self::new(Condition::QueryInvalid).with_detail(&error),
             StoreError::Interrupted => Self::new(Condition::Unavailable),
-            StoreError::Io(cause) if cause.kind() == io::ErrorKind::StorageFull => Self::new(Condition::StorageFull),
+            StoreError::Io(_) | StoreError::Database(_) if error.is_storage_full() => Self::new(Condition::StorageFull),
             StoreError::NotFound(Missing::Resource)
             | StoreError::NotPermitted(_)
             | StoreError::NoRepository

@@ -28,16 +28,18 @@ pub(crate) async fn start(call: &Call, permit: &Permit, start: UploadStart, body
         UploadStart::Whole(digest) => {
             let status = repository.start_upload(digest.algorithm()).await?;
             let mut writer = repository.upload_writer(status.id).await?;
-            match receive(body, &mut writer, None).await {
-                Ok(_) => {
-                    writer.commit(digest).await?;
-                    Ok(created(repository.name(), &digest))
+            let taken = match receive(body, &mut writer, None).await {
+                Ok(_) => writer.commit(digest).await.map_err(Refusal::from),
+                Err(refusal) => {
+                    let _ = writer.pause().await;
+                    Err(refusal)
                 }
+            };
+            match taken {
+                Ok(_) => Ok(created(repository.name(), &digest)),
                 Err(refusal) => {
                     // Nobody was told the upload's id, so that nobody can go on with it.
-                    if writer.pause().await.is_ok() {
-                        let _ = repository.cancel_upload(status.id).await;
-                    }
+                    let _ = repository.cancel_upload(status.id).await;
                     Err(refusal)
                 }
             }

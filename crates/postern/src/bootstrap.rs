@@ -54,23 +54,35 @@ impl Bootstrap {
     /// Writes the file, readable by its owner only: a whole one or the old one, never a part.
     pub(crate) fn write(&self, folder: &Path) -> anyhow::Result<PathBuf> {
         let path = folder.join(FILE);
-        let fresh = folder.join(format!("{FILE}.new"));
         let mut text = serde_json::to_string_pretty(self)?;
         text.push('\n');
-        write_private(&fresh, text.as_bytes())?;
-        fs::rename(&fresh, &path)?;
-        File::open(folder)?.sync_all()?;
+        write_whole(&path, text.as_bytes(), 0o600)?;
         Ok(path)
     }
 }
 
+/// Writes a file so that it is there as a whole or as it was before, whatever happens, and durable in the end.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
+    let mut fresh = path.as_os_str().to_owned();
+    fresh.push(".new");
+    let fresh = PathBuf::from(fresh);
+    write_with_mode(&fresh, bytes, mode)?;
+    fs::rename(&fresh, path).with_context(|| format!("cannot write {}", path.display()))?;
+    let folder = path.parent().context("a file is in a folder")?;
+    File::open(folder)?.sync_all().with_context(|| format!("cannot write {}", folder.display()))
+}
+
 /// Writes a file that only its owner may read.
 pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    write_with_mode(path, bytes, 0o600)
+}
+
+fn write_with_mode(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
     let _ = fs::remove_file(path);
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
-        .mode(0o600)
+        .mode(mode)
         .open(path)
         .with_context(|| format!("cannot write {}", path.display()))?;
     file.write_all(bytes)?;

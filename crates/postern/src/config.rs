@@ -142,6 +142,8 @@ pub(crate) struct LimitsConfig {
     pub(crate) blob_bytes: u64,
     /// How long unreferenced blobs are kept before they are reclaimed, in seconds.
     pub(crate) collection_grace_seconds: u64,
+    /// How long the collection rests between two rounds, in seconds.
+    pub(crate) collection_interval_seconds: u64,
 }
 
 impl Default for ServerConfig {
@@ -194,6 +196,7 @@ impl Default for LimitsConfig {
             header_seconds: 30,
             blob_bytes: 200 << 30,
             collection_grace_seconds: 24 * 3600,
+            collection_interval_seconds: 600,
         }
     }
 }
@@ -263,6 +266,7 @@ impl LimitsConfig {
     fn check(&self) -> anyhow::Result<()> {
         const MOST_CONNECTIONS: usize = 1 << 20;
         const LONGEST_WAIT_SECONDS: u64 = 3600;
+        const LONGEST_INTERVAL_SECONDS: u64 = 24 * 3600;
         const LONGEST_GRACE_SECONDS: u64 = 10 * 365 * 24 * 3600;
         let within = |name: &str, value: u64, most: u64| {
             ensure!((1..=most).contains(&value), "limits.{name} must be from 1 to {most}");
@@ -271,6 +275,7 @@ impl LimitsConfig {
         within("connections", self.connections as u64, MOST_CONNECTIONS as u64)?;
         within("handshake_seconds", self.handshake_seconds, LONGEST_WAIT_SECONDS)?;
         within("header_seconds", self.header_seconds, LONGEST_WAIT_SECONDS)?;
+        within("collection_interval_seconds", self.collection_interval_seconds, LONGEST_INTERVAL_SECONDS)?;
         within("blob_bytes", self.blob_bytes, i64::MAX.unsigned_abs())?;
         let grace = self.collection_grace_seconds;
         ensure!(

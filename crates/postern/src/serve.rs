@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinHandle};
 use tracing_subscriber::EnvFilter;
 
-use crate::bootstrap::Bootstrap;
+use crate::bootstrap::{Bootstrap, write_whole};
 use crate::config::{Config, LogConfig, LogFormat};
 use crate::dns::{Dns, Responder, Zone};
 use crate::places::Places;
@@ -33,7 +33,6 @@ const TRUST_FOLDER: &str = "trust";
 const CA_FILE: &str = "ca.crt";
 const AUDIT_FILE: &str = "audit.db";
 const MAINTENANCE: Duration = Duration::from_hours(1);
-const COLLECTION: Duration = Duration::from_mins(10);
 
 #[derive(Debug, Args)]
 pub(crate) struct ServeArguments {
@@ -165,7 +164,7 @@ impl Running {
         let trust = std::path::absolute(folder.join(TRUST_FOLDER))?;
         std::fs::create_dir_all(&trust)?;
         let ca_file = trust.join(CA_FILE);
-        std::fs::write(&ca_file, identity.server_ca_pem())?;
+        write_whole(&ca_file, identity.server_ca_pem().as_bytes(), 0o644)?;
         let client_secret = first_start::administrator(&store, &identity, &ground, folder, clock.now()).await?;
         let bootstrap = Bootstrap {
             tenant_id: ground.tenant.to_string(),
@@ -235,7 +234,8 @@ impl Running {
         let (stop, stopped) = watch::channel(false);
         let patience = Duration::from_secs(config.server.shutdown_seconds);
         let serving = tokio::spawn(listeners.serve(Arc::new(server), stopped, patience));
-        let mut background = vec![collect(store.clone()), maintain(Arc::clone(&identity))];
+        let interval = Duration::from_secs(config.limits.collection_interval_seconds);
+        let mut background = vec![collect(store.clone(), interval), maintain(Arc::clone(&identity))];
         background.extend(responder.serve(Arc::new(dns)));
         tracing::info!(server.listen = ?addresses, server.suffix = %suffix, "serving");
         Ok(Self { bootstrap, bootstrap_file, identity, directory, audit, store, stop, serving, writer, background })
@@ -276,7 +276,7 @@ fn default_registry(config: &Config) -> Option<String> {
 }
 
 /// Reclaims what nothing refers to any more, now and then.
-fn collect(store: Store) -> AbortHandle {
+fn collect(store: Store, interval: Duration) -> AbortHandle {
     let clock = environment::clock();
     let task = tokio::spawn(async move {
         // At once, too: what a crash left behind goes first.
@@ -285,7 +285,7 @@ fn collect(store: Store) -> AbortHandle {
                 Ok(collected) => tracing::debug!(?collected, "collected"),
                 Err(error) => tracing::error!(error = %error, "unreferenced content cannot be reclaimed"),
             }
-            tokio::time::sleep(COLLECTION).await;
+            tokio::time::sleep(interval).await;
         }
     });
     task.abort_handle()

@@ -67,8 +67,8 @@ impl BlobFiles {
             for shard in 0..=u8::MAX {
                 make(&folder.join(format!("{shard:02x}")))?;
             }
-            sync_folder(&folder)?;
         }
+        sync_folder(&folder)?;
         let open = Cache::builder().max_capacity(OPEN_FILES).time_to_idle(OPEN_FILE_IDLE).build();
         Ok(Self { folder, open })
     }

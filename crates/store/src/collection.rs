@@ -13,6 +13,8 @@ use crate::{Store, StoreError};
 
 /// How many rows one transaction of the collection touches: pushes wait no longer than that.
 const BATCH: i64 = 256;
+/// The same on a full disk, where a large transaction has no room.
+const BATCH_WHEN_FULL: i64 = 8;
 /// How many names one statement asks about.
 const SWEEP_BATCH: usize = 500;
 
@@ -38,6 +40,29 @@ impl Store {
     /// ([`crate::StoreOptions::collection_grace_seconds`]). The first collection after the start also deletes files that a
     /// crash left behind.
     pub async fn collect_garbage(&self, now: Timestamp) -> Result<Collected, StoreError> {
+        let collected = match self.collect_in_batches(now, BATCH).await {
+            Err(error) if error.is_storage_full() => {
+                tracing::warn!("the disk is full: content is reclaimed with the room set aside");
+                let inner = Arc::clone(self.inner());
+                blocking::<_, StoreError>(move || {
+                    inner.reserve.release();
+                    Ok(())
+                })
+                .await?;
+                self.collect_in_batches(now, BATCH_WHEN_FULL).await
+            }
+            collected => collected,
+        }?;
+        if self.inner().reserve.is_spent() {
+            let inner = Arc::clone(self.inner());
+            if let Err(error) = blocking(move || inner.reserve.restore()).await {
+                tracing::warn!(error = %error, "no room can be set aside for a full disk");
+            }
+        }
+        Ok(collected)
+    }
+
+    async fn collect_in_batches(&self, now: Timestamp, batch: i64) -> Result<Collected, StoreError> {
         let inner = self.inner();
         let mut total = Collected::default();
         if !inner.swept.load(Ordering::Acquire) {
@@ -47,11 +72,11 @@ impl Store {
         total.uploads = expire_uploads(inner, now.plus_seconds(-inner.options.upload_lifetime_seconds)).await?;
         let cutoff = now.plus_seconds(-inner.options.collection_grace_seconds);
         loop {
-            let batch = detached(collect_links(Arc::clone(inner), cutoff)).await?;
-            total.links += batch.links;
-            total.blobs += batch.blobs;
-            total.bytes += batch.bytes;
-            if batch.links == 0 {
+            let collected = detached(collect_links(Arc::clone(inner), cutoff, batch)).await?;
+            total.links += collected.links;
+            total.blobs += collected.blobs;
+            total.bytes += collected.bytes;
+            if collected.links == 0 {
                 return Ok(total);
             }
         }
@@ -83,7 +108,7 @@ impl Store {
 }
 
 /// Takes one batch of links that nobody needed since `cutoff`, and the blobs that had no other link.
-async fn collect_links(inner: Arc<Inner>, cutoff: Timestamp) -> Result<Collected, StoreError> {
+async fn collect_links(inner: Arc<Inner>, cutoff: Timestamp, batch: i64) -> Result<Collected, StoreError> {
     let mut collected = Collected::default();
     let mut transaction = inner.database.write().await?;
     let links: Vec<(String, String, String)> = sqlx::query_as(
@@ -93,7 +118,7 @@ async fn collect_links(inner: Arc<Inner>, cutoff: Timestamp) -> Result<Collected
          RETURNING registry, repository, digest",
     )
     .bind(cutoff.unix_micros())
-    .bind(BATCH)
+    .bind(batch)
     .fetch_all(&mut *transaction)
     .await?;
     let mut files = Vec::new();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{SqlStr, Sqlite, Transaction};
+use sqlx::{Connection as _, SqlStr, Sqlite, Transaction};
 
 use crate::StoreError;
 
@@ -39,7 +39,7 @@ impl Database {
             .pragma("journal_size_limit", JOURNAL_LIMIT_BYTES)
             // PostgreSQL has this collation built in; with it both sort names by byte.
             .collation("C", Ord::cmp);
-        let pool = || SqlitePoolOptions::new().idle_timeout(None).max_lifetime(None).test_before_acquire(false);
+        let pool = || pool_options().max_lifetime(None).test_before_acquire(false);
         let writer = pool().max_connections(1).connect_with(options.clone().create_if_missing(true)).await?;
         let migrations = MIGRATIONS.map(|(version, name, sql)| {
             Migration::new(version, Cow::Borrowed(name), MigrationType::Simple, SqlStr::from_static(sql), false)
@@ -63,6 +63,20 @@ impl Database {
         self.readers.close().await;
         self.writer.close().await;
     }
+}
+
+/// Connections stay, except those that a failing disk has spoilt.
+///
+/// When the disk fails a commit, SQLite rolls back by itself. The driver's own rollback then finds nothing to do, fails, and the
+/// driver takes the connection for being inside a transaction ever after: it would refuse to begin another one.
+pub(crate) fn pool_options() -> SqlitePoolOptions {
+    SqlitePoolOptions::new().idle_timeout(None).before_acquire(|connection, _| {
+        let is_spoilt = connection.is_in_transaction();
+        if is_spoilt {
+            tracing::warn!("a database connection is replaced after a write that failed");
+        }
+        Box::pin(std::future::ready(Ok(!is_spoilt)))
+    })
 }
 
 /// Makes the database's file where it is missing, for its owner only: a data folder that was there before may let others in.

@@ -115,6 +115,24 @@ impl fmt::Display for Missing {
 #[error(transparent)]
 pub struct DatabaseError(#[from] Cause);
 
+impl StoreError {
+    /// Whether there was no room: the same may succeed once there is.
+    pub fn is_storage_full(&self) -> bool {
+        match self {
+            Self::Io(error) => matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded),
+            Self::Database(DatabaseError(Cause::Statement(sqlx::Error::Database(error)))) => {
+                // The primary result code is the last byte of the extended one.
+                let code = error.code().and_then(|code| code.parse::<u32>().ok());
+                code.is_some_and(|code| code & 0xff == SQLITE_FULL)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Source: SQLite, "Result and Error Codes" (read 2026-11).
+const SQLITE_FULL: u32 = 13;
+
 #[derive(Debug, thiserror::Error)]
 enum Cause {
     #[error(transparent)]

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use postern_model::{CorrelationId, Timestamp};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSynchronous};
 use sqlx::{Row as _, SqlStr};
 
 use crate::StoreError;
-use crate::database::make_private;
+use crate::database::{make_private, pool_options};
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 const FIRST: &str = include_str!("../migrations/journal/0001_first.sql");
@@ -40,10 +40,10 @@ impl Journal {
             .filename(path)
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
-            // A power cut may cost the last batch, never the file.
+            // A power cut may cost what was appended since the last sync, never the file.
             .synchronous(SqliteSynchronous::Normal)
             .busy_timeout(BUSY_TIMEOUT);
-        let pool = SqlitePoolOptions::new().max_connections(2).idle_timeout(None).connect_with(options).await?;
+        let pool = pool_options().max_connections(2).connect_with(options).await?;
         let first = Migration::new(1, Cow::Borrowed("first"), MigrationType::Simple, SqlStr::from_static(FIRST), false);
         Migrator::with_migrations(vec![first]).run(&pool).await?;
         Ok(Self { pool })
@@ -62,6 +62,13 @@ impl Journal {
                 .await?;
         }
         writing.commit().await?;
+        Ok(())
+    }
+
+    /// Makes what was appended so far durable.
+    pub async fn sync(&self) -> Result<(), StoreError> {
+        // In this mode the log is forced to disk only before it is taken over into the file.
+        sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&self.pool).await?;
         Ok(())
     }
 

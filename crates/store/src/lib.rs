@@ -37,6 +37,7 @@ mod lists;
 mod manifests;
 mod removal;
 mod repository;
+mod reserve;
 mod resources;
 mod store;
 mod upload_writer;

@@ -18,6 +18,9 @@ use crate::{Missing, Repository, StoreError};
 /// Source: OCI distribution specification, "Pushing Manifests": registries must take at least 4 MiB; the emulated service takes no more.
 pub const MAX_MANIFEST_BYTES: usize = 4 << 20;
 
+/// How often a tag that moves under a reader is looked at again.
+const TAG_ATTEMPTS: usize = 16;
+
 /// Rows of one insert; seven parameters each, well below the database's limit of parameters.
 const REFERENCES_PER_INSERT: usize = 500;
 
@@ -99,16 +102,23 @@ impl Repository {
         if repository.is_none() {
             return Err(StoreError::NotFound(Missing::Repository));
         }
-        let (digest, tag) = match reference {
-            Reference::Digest(digest) => (*digest, None),
-            Reference::Tag(tag) => {
-                let entry = self.tag_entry(tag).await?.ok_or(StoreError::NotFound(Missing::Manifest))?;
-                (entry.digest, Some(entry.attributes))
+        for _ in 0..TAG_ATTEMPTS {
+            let (digest, tag) = match reference {
+                Reference::Digest(digest) => (*digest, None),
+                Reference::Tag(tag) => {
+                    let entry = self.tag_entry(tag).await?.ok_or(StoreError::NotFound(Missing::Manifest))?;
+                    (entry.digest, Some(entry.attributes))
+                }
+            };
+            if let Some(manifest) = self.stored_manifest(&digest).await? {
+                check_locks(&self.permit, ContentState { repository, tag, manifest: Some(manifest.attributes) })?;
+                return Ok(manifest);
             }
-        };
-        let manifest = self.stored_manifest(&digest).await?.ok_or(StoreError::NotFound(Missing::Manifest))?;
-        check_locks(&self.permit, ContentState { repository, tag, manifest: Some(manifest.attributes) })?;
-        Ok(manifest)
+            // Between the two looks the tag may have moved and what it pointed at may have been deleted.
+            let Reference::Tag(tag) = reference else { break };
+            self.inner.tags.forget(&self.key(tag.clone()));
+        }
+        Err(StoreError::NotFound(Missing::Manifest))
     }
 
     async fn stored_manifest(&self, digest: &Digest) -> Result<Option<Arc<Manifest>>, StoreError> {

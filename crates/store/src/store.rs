@@ -10,12 +10,13 @@ use postern_access::{Attributes, OperationKind, Permit};
 use postern_model::{Clock, Digest, Random, RegistryUid, RepositoryName, Tag, Timestamp, UploadId};
 
 use crate::blob_body::BufferPool;
-use crate::blob_files::BlobFiles;
+use crate::blob_files::{BlobFiles, sync_folder};
 use crate::blobs::LinkEntry;
 use crate::cache::Coherent;
 use crate::credentials::CredentialTable;
 use crate::database::{Database, blocking};
 use crate::manifests::Manifest;
+use crate::reserve::Reserve;
 use crate::vault::Sealer;
 use crate::{Catalog, Credentials, Repository, Resources, StoreError, Vault};
 
@@ -76,6 +77,7 @@ pub(crate) struct Inner {
     pub(crate) options: StoreOptions,
     pub(crate) database: Database,
     pub(crate) files: BlobFiles,
+    pub(crate) reserve: Reserve,
     pub(crate) buffers: Arc<BufferPool>,
     pub(crate) sealer: Sealer,
     pub(crate) credentials: CredentialTable,
@@ -126,12 +128,14 @@ impl Store {
     /// when the sealed secrets could not be read.
     pub async fn open(options: StoreOptions) -> Result<Self, StoreError> {
         let (folder, random) = (options.folder.clone(), Arc::clone(&options.random));
-        let (lock, key, files) = blocking(move || {
+        let (lock, key, files, reserve) = blocking(move || {
             make_folder(&folder)?;
             let lock = lock_folder(&folder)?;
             let key = Sealer::load(&folder, folder.join(DATABASE).exists(), random)?;
             let files = BlobFiles::prepare(folder.join("blobs"))?;
-            Ok::<_, StoreError>((lock, key, files))
+            sync_folder(&folder)?;
+            let reserve = Reserve::prepare(&folder);
+            Ok::<_, StoreError>((lock, key, files, reserve))
         })
         .await?;
         let database = Database::open(&options.folder.join(DATABASE)).await?;
@@ -142,6 +146,7 @@ impl Store {
             options,
             database,
             files,
+            reserve,
             buffers: Arc::default(),
             sealer: key,
             credentials,
@@ -202,9 +207,17 @@ impl Store {
 
 const DATABASE: &str = "metadata.db";
 
+/// Makes the folder where it is missing. Its entry is made durable even where it is not: an earlier start may have been cut short
+/// between the two, as with every folder below.
 fn make_folder(folder: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(folder) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty());
+    match sync_folder(parent.unwrap_or(Path::new("."))) {
+        // Who may not read the parent has not made the folder either.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
         result => result,
     }
 }

@@ -89,6 +89,10 @@ impl UploadWriter {
     /// was last paused. Either way this writer is spent.
     pub async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
         let work = self.work.as_mut().ok_or(StoreError::Interrupted)?;
+        if let Err(error) = work.session.repository.inner.reserve.check() {
+            self.work = None;
+            return Err(error);
+        }
         let limit_bytes = work.session.repository.inner.options.max_blob_bytes;
         if work.accepted.saturating_add(bytes.len() as u64) > limit_bytes {
             if let Some(work) = self.work.take() {
@@ -151,8 +155,13 @@ impl Work {
         let Some(mut position) = self.position.take() else { return Err(StoreError::Interrupted) };
         let batch = std::mem::take(&mut self.gathered);
         self.gathered_bytes = 0;
+        let saved = self.session.status.offset;
         self.writing = Some(tokio::task::spawn_blocking(move || {
             let written = position.append(&batch);
+            if written.is_err() {
+                // On a full disk even forgetting the upload takes room: what nobody can use gives its own back at once.
+                let _ = position.file.set_len(saved);
+            }
             (position, written)
         }));
         Ok(())

@@ -62,6 +62,10 @@ impl Repository {
         let this = self.clone();
         detached(async move {
             let inner = &this.inner;
+            if inner.reserve.is_spent() {
+                let of_reserve = Arc::clone(inner);
+                blocking(move || of_reserve.reserve.restore()).await?;
+            }
             let (registry, holder, now) = (this.registry_text(), this.permit.holder().to_string(), inner.now());
             let mut transaction = inner.database.write().await?;
             let repository = select_repository(&mut *transaction, &registry, this.name.as_str()).await?;
