@@ -6,6 +6,8 @@
 //! - [`Layout`] writes images byte by byte, so that they also serve as material no other code here has touched.
 //! - [`bench`] makes networks with places in them, which programs and servers run in.
 //! - [`Command`] runs a program with a time limit and shows everything when the outcome is not the expected one.
+//! - [`disk`] records what a server does to its data folder, plays back crashes and power cuts, and injects errors.
+//! - [`registry::RegistryClient`] sends many requests at once.
 //!
 //! Nothing here shares code with the server. A failed expectation ends the test with a message that says what to do.
 #![expect(
@@ -19,9 +21,11 @@ mod admin;
 pub mod bench;
 mod command;
 mod containers;
+pub mod disk;
 mod golden;
 mod image;
 pub mod matrix;
+pub mod registry;
 mod scratch;
 mod server;
 mod tools;

@@ -65,12 +65,18 @@ impl Server {
     /// A server on existing or new data, with further arguments of `postern serve`. It listens on a free port unless
     /// they name one.
     pub fn start_in(data: &Path, arguments: &[&str]) -> Self {
+        Self::start_with(data, arguments, &[])
+    }
+
+    /// The same with variables in its environment.
+    pub fn start_with(data: &Path, arguments: &[&str], variables: &[(&str, &Path)]) -> Self {
         let mut command = std::process::Command::new(binary());
         command.arg("serve").arg("--data").arg(data);
         if !arguments.contains(&"--listen") {
             command.args(["--listen", "127.0.0.1:0"]);
         }
         command.args(arguments);
+        command.env_clear().envs(variables.iter().copied());
         Self::launch(command, data)
     }
 
@@ -78,9 +84,36 @@ impl Server {
     pub fn start_at(place: &Place, data: &Path, arguments: &[&str]) -> Self {
         let mut command = std::process::Command::new(binary());
         command.arg("serve").arg("--data").arg(data).args(arguments).env("PATH", search_path());
-        let mut server = Self::launch(entering(place, &command), data);
+        let mut command = entering(place, &command);
+        command.env_clear();
+        let mut server = Self::launch(command, data);
         server.place = Some(place.clone());
         server
+    }
+
+    /// A server whose data folder, below this one, is a disk of its own of so many MiB that nobody else sees. It needs root or an
+    /// unprivileged user namespace.
+    pub fn start_on_small_disk(folder: &Path, size_mib: u32, arguments: &[&str]) -> Self {
+        let script = r#"mount -t tmpfs -o size="$1" tmpfs "$2" && shift 2 && exec "$@""#;
+        let mut command = std::process::Command::new("unshare");
+        command.env_clear().args([
+            "--map-root-user",
+            "--mount",
+            "/bin/sh",
+            "-c",
+            script,
+            "sh",
+            &format!("{size_mib}m"),
+        ]);
+        let data = folder.join("data");
+        command.arg(folder).arg(binary()).arg("serve").arg("--data").arg(&data);
+        command.args(["--listen", "127.0.0.1:0"]).args(arguments);
+        Self::launch(command, &data)
+    }
+
+    /// A file as the server sees it, which may have disks of its own.
+    pub fn seen(&self, path: &Path) -> PathBuf {
+        seen_by(&self.child, path)
     }
 
     /// Asks the server to end and returns how it did. The test fails when it does not end in time.
@@ -141,7 +174,7 @@ impl Server {
         };
         command
             .args(["--silent", "--show-error", "--max-time", "50", "--cacert"])
-            .arg(&self.bootstrap.ca_file)
+            .arg(self.seen(&self.bootstrap.ca_file))
             .args(["--connect-to", &format!("::{}", self.address())])
     }
 
@@ -150,7 +183,6 @@ impl Server {
     fn launch(mut command: std::process::Command, data: &Path) -> Self {
         let log = unnamed_file();
         command
-            .env_clear()
             .env("PATH", search_path())
             .env("RUST_BACKTRACE", "1")
             .stdin(Stdio::null())
@@ -160,7 +192,7 @@ impl Server {
             command.spawn().unwrap_or_else(|error| panic!("cannot start {}: {error}", command.get_program().display()));
         let stdout = child.stdout.take().expect("standard output is piped");
         match watch_for_ready(stdout, same(&log)).recv_timeout(READY_LIMIT) {
-            Ok(file) => match Bootstrap::read(&file) {
+            Ok(file) => match Bootstrap::read(&seen_by(&child, &file)) {
                 Ok(bootstrap) => Self { child, log, data: data.to_path_buf(), bootstrap, scratch: None, place: None },
                 Err(problem) => fail(child, &log, &problem),
             },
@@ -233,6 +265,12 @@ fn watch_for_ready(stdout: impl std::io::Read + Send + 'static, mut log: File) -
     receiver
 }
 
+fn seen_by(child: &Child, path: &Path) -> PathBuf {
+    let root = PathBuf::from(format!("/proc/{}/root", child.id()));
+    let seen = path.strip_prefix("/").map(|path| root.join(path));
+    seen.ok().filter(|seen| seen.exists()).unwrap_or_else(|| path.to_owned())
+}
+
 fn fail(mut child: Child, log: &File, problem: &str) -> ! {
     let _ = child.kill();
     let _ = child.wait();
@@ -270,7 +308,7 @@ mod tests {
         let scratch = Scratch::new();
         scratch.write("bootstrap.json", FILE);
         let mut command = std::process::Command::new("/bin/sh");
-        command.args(["-c", script]).current_dir(scratch.path());
+        command.env_clear().args(["-c", script]).current_dir(scratch.path());
         let mut server = Server::launch(command, scratch.path());
         server.scratch = Some(scratch);
         server
