@@ -1,17 +1,19 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use metrics::Counter;
 use postern_access::{Credential, Layer};
 use postern_model::{Clock, CorrelationId, RegistryUid};
 use postern_store::{Journal, JournalEntry, StoreError};
 use serde_json::json;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::{Record, render};
+use crate::Record;
+use crate::record::render_line;
 
 /// Records that wait to be written, at most. A record holds references, not copies.
 const QUEUE_RECORDS: usize = 8192;
@@ -19,6 +21,11 @@ const QUEUE_RECORDS: usize = 8192;
 const BATCH_RECORDS: usize = 512;
 /// Sources that denials are counted for under pressure; beyond, they share one count.
 const MAX_AGGREGATES: usize = 4096;
+/// How long records are gathered before they are written: a batch costs the same whether one record or hundreds are in it.
+/// Nobody waits for it; who asks for a record has what is there written at once.
+const GATHERED_FOR: Duration = Duration::from_millis(20);
+/// After so many records the writer lets others have the thread.
+const RECORDS_PER_TURN: usize = 64;
 const RETRY_AFTER: Duration = Duration::from_millis(200);
 /// A power cut costs the records of this time at most.
 const SYNC_AFTER: Duration = Duration::from_secs(1);
@@ -42,8 +49,26 @@ impl Default for AuditOptions {
 #[derive(Clone)]
 pub struct Audit {
     queue: mpsc::Sender<Message>,
+    /// Ends the gathering: somebody waits, or the queue fills up.
+    urgent: Arc<Notify>,
     pressure: Arc<Mutex<HashMap<Aggregate, u64>>>,
+    counters: Arc<Counters>,
     journal: Journal,
+}
+
+/// A counter for each verdict and layer. Looked up once: the recorder hashes names and labels each time.
+#[derive(Default)]
+struct Counters([OnceLock<Counter>; 8]);
+
+impl Counters {
+    fn count(&self, is_allowed: bool, layer: Layer) {
+        let verdict = if is_allowed { "allow" } else { "deny" };
+        let make = || metrics::counter!("postern_decisions_total", "verdict" => verdict, "layer" => layer.as_str());
+        match self.0.get(2 * layer as usize + usize::from(is_allowed)) {
+            Some(counter) => counter.get_or_init(make).increment(1),
+            None => make().increment(1),
+        }
+    }
 }
 
 /// The task that writes. Ends once every [`Audit`] is gone and all records are written.
@@ -52,6 +77,12 @@ pub struct AuditWriter(JoinHandle<()>);
 enum Message {
     Record(Box<Record>),
     Flush(oneshot::Sender<()>),
+}
+
+impl Message {
+    const fn is_flush(&self) -> bool {
+        matches!(self, Self::Flush(_))
+    }
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -65,16 +96,25 @@ impl Audit {
     pub fn start(journal: Journal, options: AuditOptions, clock: Arc<dyn Clock>) -> (Self, AuditWriter) {
         let (queue, records) = mpsc::channel(QUEUE_RECORDS);
         let pressure = Arc::new(Mutex::default());
-        let writer = Writer { journal: journal.clone(), pressure: Arc::clone(&pressure), options, clock };
-        (Self { queue, pressure, journal }, AuditWriter(tokio::spawn(writer.run(records))))
+        let urgent = Arc::<Notify>::default();
+        let writer = Writer {
+            journal: journal.clone(),
+            urgent: Arc::clone(&urgent),
+            pressure: Arc::clone(&pressure),
+            options,
+            clock,
+        };
+        let audit = Self { queue, urgent, pressure, counters: Arc::default(), journal };
+        (audit, AuditWriter(tokio::spawn(writer.run(records))))
     }
 
     /// Leaves a record. An allow waits for room in the queue; a denial that finds none is counted instead.
     pub async fn record(&self, record: Record) {
-        let layer = record.decision.deciding_layer();
-        let verdict = if record.decision.is_allowed() { "allow" } else { "deny" };
-        metrics::counter!("postern_decisions_total", "verdict" => verdict, "layer" => layer.as_str()).increment(1);
         let denied = record.decision.permit().err();
+        self.counters.count(denied.is_none(), record.decision.deciding_layer());
+        if self.queue.capacity() < QUEUE_RECORDS / 2 {
+            self.urgent.notify_one();
+        }
         match (self.queue.try_send(Message::Record(Box::new(record))), denied) {
             (Err(mpsc::error::TrySendError::Full(Message::Record(record))), Some(layer)) => self.count(&record, layer),
             (Err(mpsc::error::TrySendError::Full(message)), None) => {
@@ -100,6 +140,7 @@ impl Audit {
     pub async fn flush(&self) {
         let (done, written) = oneshot::channel();
         if self.queue.send(Message::Flush(done)).await.is_ok() {
+            self.urgent.notify_one();
             let _ = written.await;
         }
     }
@@ -129,6 +170,7 @@ impl AuditWriter {
 
 struct Writer {
     journal: Journal,
+    urgent: Arc<Notify>,
     pressure: Arc<Mutex<HashMap<Aggregate, u64>>>,
     options: AuditOptions,
     clock: Arc<dyn Clock>,
@@ -155,12 +197,22 @@ impl Writer {
             if received == 0 {
                 break;
             }
+            let room = BATCH_RECORDS - batch.len();
+            if room > 0 && !batch.iter().any(Message::is_flush) {
+                let _ = tokio::time::timeout(GATHERED_FOR, self.urgent.notified()).await;
+                if !records.is_empty() {
+                    records.recv_many(&mut batch, room).await;
+                }
+            }
             let mut flushes = Vec::new();
             let mut entries: Vec<JournalEntry> = self.aggregates();
-            for message in batch.drain(..) {
+            for (at, message) in batch.drain(..).enumerate() {
                 match message {
                     Message::Record(record) => entries.push(entry(&record)),
                     Message::Flush(done) => flushes.push(done),
+                }
+                if at % RECORDS_PER_TURN == RECORDS_PER_TURN - 1 {
+                    tokio::task::yield_now().await;
                 }
             }
             self.write(&entries).await;
@@ -235,12 +287,7 @@ const PRUNE_EVERY_RECORDS: u64 = 100_000;
 
 fn entry(record: &Record) -> JournalEntry {
     log(record);
-    JournalEntry {
-        id: record.id,
-        time: record.time,
-        scope: record.rules.uid.to_string(),
-        record: render(record).to_string(),
-    }
+    JournalEntry { id: record.id, time: record.time, scope: record.rules.uid.to_string(), record: render_line(record) }
 }
 
 /// The log line that goes with the record. It says that there was a decision; the record says why. A challenge is how every
