@@ -3,12 +3,13 @@ use std::sync::Arc;
 
 use postern_access::{ContentState, OperationKind, Permit};
 use postern_model::{Digest, Timestamp};
-use sqlx::{Row, Sqlite, Transaction};
+use sqlx::Row;
 
 use crate::blob_body::{BlobBody, BufferPool};
 use crate::blob_files::FileId;
 use crate::database::detached;
-use crate::repository::{check_locks, select_repository, to_u64};
+use crate::group::Writing;
+use crate::repository::{attributes_of, check_locks, select_repository, to_u64};
 use crate::{Missing, Repository, StoreError};
 
 /// How often a link that changes under a reader is looked at again.
@@ -164,22 +165,35 @@ impl Repository {
         let from = source.repository().ok_or(StoreError::NoRepository)?.clone();
         let (this, source, digest) = (self.clone(), source.clone(), *digest);
         detached(async move {
-            let registry = this.registry_text();
             let mut transaction = this.inner.database.write().await?;
+            // Linked first and looked at afterwards, in one go: whatever speaks against it takes it back.
+            let rows = sqlx::query(
+                "SELECT name, delete_enabled, write_enabled, read_enabled, list_enabled FROM repositories \
+                 WHERE registry = $1 AND name IN ($2, $3); \
+                 INSERT INTO links (registry, repository, digest, unreferenced_since) \
+                 SELECT registry, $2, digest, $5 FROM links WHERE registry = $1 AND repository = $3 AND digest = $4 \
+                 ON CONFLICT (registry, repository, digest) DO UPDATE SET unreferenced_since = \
+                 CASE WHEN links.unreferenced_since IS NULL THEN NULL ELSE excluded.unreferenced_since END \
+                 RETURNING digest AS linked",
+            )
+            .bind(this.registry_text())
+            .bind(this.name.as_str())
+            .bind(from.as_str())
+            .bind(digest.to_string())
+            .bind(this.inner.now().unix_micros())
+            .fetch_all(&mut *transaction)
+            .await?;
+            let is_linked = rows.last().is_some_and(|row| row.try_get::<&str, _>("linked").is_ok());
+            let repositories = rows.len() - usize::from(is_linked);
             for (permit, name) in [(&this.permit, &this.name), (&source, &from)] {
-                let repository = select_repository(&mut *transaction, &registry, name.as_str()).await?;
+                let mut own = rows.iter().take(repositories);
+                let own = own.find(|row| row.try_get::<&str, _>("name").is_ok_and(|found| found == name.as_str()));
+                let repository = own.map(attributes_of).transpose()?;
                 check_locks(permit, ContentState { repository, ..ContentState::default() })?;
             }
-            let found = sqlx::query("SELECT 1 FROM links WHERE registry = $1 AND repository = $2 AND digest = $3")
-                .bind(&registry)
-                .bind(from.as_str())
-                .bind(digest.to_string())
-                .fetch_optional(&mut *transaction)
-                .await?;
-            if found.is_none() {
+            if !is_linked {
                 return Err(StoreError::NotFound(Missing::Blob));
             }
-            insert_link(&mut transaction, &registry, this.name.as_str(), &digest, this.inner.now()).await?;
             transaction.commit().await?;
             this.inner.links.forget(&this.key(digest));
             Ok(())
@@ -221,31 +235,9 @@ impl Repository {
     }
 }
 
-/// Links a blob to a repository. A link that a manifest needs stays as it is, any other one begins its grace anew.
-pub(crate) async fn insert_link(
-    transaction: &mut Transaction<'static, Sqlite>,
-    registry: &str,
-    repository: &str,
-    digest: &Digest,
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO links (registry, repository, digest, unreferenced_since) VALUES ($1, $2, $3, $4) \
-         ON CONFLICT (registry, repository, digest) DO UPDATE SET unreferenced_since = \
-         CASE WHEN links.unreferenced_since IS NULL THEN NULL ELSE excluded.unreferenced_since END",
-    )
-    .bind(registry)
-    .bind(repository)
-    .bind(digest.to_string())
-    .bind(now.unix_micros())
-    .execute(&mut **transaction)
-    .await?;
-    Ok(())
-}
-
 /// Deletes a blob's row if no repository links it any more; gives its file and size, to be deleted after the commit.
 pub(crate) async fn delete_unlinked(
-    transaction: &mut Transaction<'static, Sqlite>,
+    transaction: &mut Writing,
     digest: &str,
 ) -> Result<Option<(FileId, u64)>, StoreError> {
     let row = sqlx::query(

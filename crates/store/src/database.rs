@@ -3,13 +3,15 @@ use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Connection as _, SqlStr, Sqlite, Transaction};
+use sqlx::{ConnectOptions as _, Connection as _, SqlStr};
 
 use crate::StoreError;
+use crate::group::{Writer, Writing};
 
 /// Connections that only read; each is a thread.
 const READERS: u32 = 4;
@@ -19,12 +21,9 @@ const JOURNAL_LIMIT_BYTES: &str = "67108864";
 
 const MIGRATIONS: [(i64, &str, &str); 1] = [(1, "first", include_str!("../migrations/0001_first.sql"))];
 
-/// A write transaction: it holds the only writing connection until it ends.
-pub(crate) type Writing = Transaction<'static, Sqlite>;
-
 /// The metadata: one connection that writes, some that read.
 pub(crate) struct Database {
-    writer: SqlitePool,
+    writer: Arc<Writer>,
     readers: SqlitePool,
 }
 
@@ -39,14 +38,14 @@ impl Database {
             .pragma("journal_size_limit", JOURNAL_LIMIT_BYTES)
             // PostgreSQL has this collation built in; with it both sort names by byte.
             .collation("C", Ord::cmp);
-        let pool = || pool_options().max_lifetime(None).test_before_acquire(false);
-        let writer = pool().max_connections(1).connect_with(options.clone().create_if_missing(true)).await?;
+        let mut connection = options.clone().create_if_missing(true).connect().await?;
         let migrations = MIGRATIONS.map(|(version, name, sql)| {
             Migration::new(version, Cow::Borrowed(name), MigrationType::Simple, SqlStr::from_static(sql), false)
         });
-        Migrator::with_migrations(migrations.into()).run(&writer).await?;
-        let readers = pool().max_connections(READERS).connect_lazy_with(options.pragma("query_only", "1"));
-        Ok(Self { writer, readers })
+        Migrator::with_migrations(migrations.into()).run(&mut connection).await?;
+        let readers = pool_options().max_lifetime(None).test_before_acquire(false);
+        let readers = readers.max_connections(READERS).connect_lazy_with(options.pragma("query_only", "1"));
+        Ok(Self { writer: Writer::new(connection), readers })
     }
 
     /// Where statements that only read go.
@@ -54,9 +53,9 @@ impl Database {
         &self.readers
     }
 
-    /// Begins a write. Taking the write lock at once avoids the upgrade from reading, which fails whatever the timeout.
+    /// Begins a write. It is the only one until it is committed or dropped.
     pub(crate) async fn write(&self) -> Result<Writing, StoreError> {
-        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+        self.writer.begin().await
     }
 
     pub(crate) async fn close(&self) {

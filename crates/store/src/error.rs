@@ -1,5 +1,6 @@
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 
 use postern_access::{ContentCause, ContentState, OperationKind};
 use postern_model::Digest;
@@ -120,14 +121,17 @@ impl StoreError {
     pub fn is_storage_full(&self) -> bool {
         match self {
             Self::Io(error) => matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded),
-            Self::Database(DatabaseError(Cause::Statement(sqlx::Error::Database(error)))) => {
-                // The primary result code is the last byte of the extended one.
-                let code = error.code().and_then(|code| code.parse::<u32>().ok());
-                code.is_some_and(|code| code & 0xff == SQLITE_FULL)
-            }
+            Self::Database(DatabaseError(Cause::Statement(error))) => is_full(error),
+            Self::Database(DatabaseError(Cause::Shared(error))) => is_full(error),
             _ => false,
         }
     }
+}
+
+fn is_full(error: &sqlx::Error) -> bool {
+    // The primary result code is the last byte of the extended one.
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.and_then(|code| code.parse::<u32>().ok()).is_some_and(|code| code & 0xff == SQLITE_FULL)
 }
 
 /// Source: SQLite, "Result and Error Codes" (read 2026-11).
@@ -138,12 +142,21 @@ enum Cause {
     #[error(transparent)]
     Statement(#[from] sqlx::Error),
     #[error(transparent)]
+    Shared(#[from] Arc<sqlx::Error>),
+    #[error(transparent)]
     Migration(#[from] sqlx::migrate::MigrateError),
 }
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         Self::Database(DatabaseError(Cause::Statement(error)))
+    }
+}
+
+/// The transaction that several writes shared was lost.
+impl From<Arc<sqlx::Error>> for StoreError {
+    fn from(error: Arc<sqlx::Error>) -> Self {
+        Self::Database(DatabaseError(Cause::Shared(error)))
     }
 }
 

@@ -8,7 +8,7 @@
 //!
 //! **Invariants.** Content is reached only with a [`Permit`](postern_access::Permit), for the operation it was given for. A
 //! blob is seen only through a repository that links it. Whoever writes holds the only writing connection, looks at the locks in that
-//! transaction, and tells the caches before it answers; it runs to its end even when its caller goes away. Files have names
+//! transaction, waits for it to be on disk, and tells the caches before it answers; it runs to its end even when its caller goes away. Files have names
 //! that are never used again, and a row names a file before it exists: so collection needs no pause.
 //!
 //! Deliberately absent: what documents mean, what manifests say, HTTP, the decision whether a caller may.
@@ -31,6 +31,7 @@ mod credentials;
 mod database;
 mod directory;
 mod error;
+mod group;
 mod hashing;
 mod journal;
 mod lists;

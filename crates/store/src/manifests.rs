@@ -1,4 +1,4 @@
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -6,11 +6,10 @@ use postern_access::{Attributes, ContentState, OperationKind};
 use postern_model::{Digest, Reference, Tag, Timestamp};
 use sqlx::{QueryBuilder, Row, Sqlite};
 
-use crate::database::{Writing, detached};
-use crate::repository::{
-    attributes_of, check_locks, digest_of, parse_digest, select_manifest_attributes, select_repository, select_tag,
-    to_i64,
-};
+use crate::database::detached;
+use crate::group::Writing;
+use crate::repository::{attributes_of, check_locks, digest_of, parse_digest, select_tag, to_i64};
+use crate::store::TagEntry;
 use crate::{Missing, Repository, StoreError};
 
 /// Largest manifest.
@@ -163,11 +162,11 @@ impl Repository {
             let (registry, digest, now) = (this.registry_text(), facts.digest.to_string(), this.inner.now());
             let name = this.name.as_str();
             let mut transaction = this.inner.database.write().await?;
-            let repository = select_repository(&mut *transaction, &registry, name).await?;
-            let manifest = select_manifest_attributes(&mut *transaction, &registry, name, &digest).await?;
+            let Present { repository, manifest, tags: present } =
+                Present::select(&mut transaction, &registry, name, &digest, &tags).await?;
             let mut moved = Vec::with_capacity(tags.len());
             for tag in &tags {
-                let entry = select_tag(&mut *transaction, &registry, name, tag).await?;
+                let entry = present.get(tag);
                 let attributes = entry.map(|entry| entry.attributes);
                 check_locks(&this.permit, ContentState { repository, tag: attributes, manifest })?;
                 if entry.is_none_or(|entry| entry.digest != facts.digest) {
@@ -181,11 +180,10 @@ impl Repository {
             }
             if manifest.is_none() {
                 insert_manifest(&mut transaction, &registry, name, &facts, now).await?;
-                let missing = missing_blobs(&mut transaction, &registry, name, &digest).await?;
+                let missing = hold_blobs(&mut transaction, &registry, name, &digest).await?;
                 if !missing.is_empty() {
                     return Err(StoreError::MissingBlobs(missing));
                 }
-                hold_blobs(&mut transaction, &registry, name, &digest).await?;
             }
             for tag in &moved {
                 put_tag(&mut transaction, &registry, name, tag, &digest, now).await?;
@@ -198,10 +196,8 @@ impl Repository {
                 this.inner.repositories.forget(&this.key(()));
             }
             if manifest.is_none() {
+                // What is known of its blobs' links stays good: that they are needed now only keeps them longer.
                 this.inner.manifests.forget(&this.key(facts.digest));
-                for blob in &facts.blobs {
-                    this.inner.links.forget(&this.key(*blob));
-                }
             }
             for tag in moved {
                 this.inner.tags.forget(&this.key(tag.clone()));
@@ -300,15 +296,18 @@ async fn insert_manifest(
     Ok(())
 }
 
-/// The blobs that a manifest needs and its repository does not link.
-async fn missing_blobs(
+/// Keeps a manifest's blobs from being collected; gives those that its repository does not link.
+async fn hold_blobs(
     transaction: &mut Writing,
     registry: &str,
     repository: &str,
     manifest: &str,
 ) -> Result<Vec<Digest>, StoreError> {
     let missing: Vec<String> = sqlx::query_scalar(
-        "SELECT r.digest FROM manifest_references r \
+        "UPDATE links SET unreferenced_since = NULL WHERE registry = $1 AND repository = $2 AND digest IN \
+         (SELECT digest FROM manifest_references \
+          WHERE registry = $1 AND repository = $2 AND manifest = $3 AND kind = 'blob'); \
+         SELECT r.digest FROM manifest_references r \
          WHERE r.registry = $1 AND r.repository = $2 AND r.manifest = $3 AND r.kind = 'blob' AND NOT EXISTS \
          (SELECT 1 FROM links l WHERE l.registry = r.registry AND l.repository = r.repository AND l.digest = r.digest) \
          ORDER BY r.position",
@@ -321,24 +320,55 @@ async fn missing_blobs(
     missing.iter().map(|digest| parse_digest(digest)).collect()
 }
 
-/// Keeps a manifest's blobs from being collected.
-async fn hold_blobs(
-    transaction: &mut Writing,
-    registry: &str,
-    repository: &str,
-    manifest: &str,
-) -> Result<(), StoreError> {
-    sqlx::query(
-        "UPDATE links SET unreferenced_since = NULL WHERE registry = $1 AND repository = $2 AND digest IN \
-         (SELECT digest FROM manifest_references \
-          WHERE registry = $1 AND repository = $2 AND manifest = $3 AND kind = 'blob')",
-    )
-    .bind(registry)
-    .bind(repository)
-    .bind(manifest)
-    .execute(&mut **transaction)
-    .await?;
-    Ok(())
+/// What a push finds: locks of the repository and the manifest, where they are there, and where the tags point.
+struct Present {
+    repository: Option<Attributes>,
+    manifest: Option<Attributes>,
+    tags: HashMap<Tag, TagEntry>,
+}
+
+impl Present {
+    /// In one go for the usual push, which has at most one tag.
+    async fn select(
+        transaction: &mut Writing,
+        registry: &str,
+        name: &str,
+        digest: &str,
+        tags: &[Tag],
+    ) -> Result<Self, StoreError> {
+        let rows = sqlx::query(
+            "SELECT 0 AS kind, '' AS digest, delete_enabled, write_enabled, read_enabled, list_enabled \
+             FROM repositories WHERE registry = $1 AND name = $2; \
+             SELECT 1 AS kind, '' AS digest, delete_enabled, write_enabled, read_enabled, list_enabled \
+             FROM manifests WHERE registry = $1 AND repository = $2 AND digest = $3; \
+             SELECT 2 AS kind, digest, delete_enabled, write_enabled, read_enabled, list_enabled \
+             FROM tags WHERE registry = $1 AND repository = $2 AND name = $4",
+        )
+        .bind(registry)
+        .bind(name)
+        .bind(digest)
+        .bind(tags.first().map(Tag::as_str))
+        .fetch_all(&mut **transaction)
+        .await?;
+        let mut present = Self { repository: None, manifest: None, tags: HashMap::new() };
+        for row in &rows {
+            let attributes = attributes_of(row)?;
+            match (row.try_get::<i64, _>("kind")?, tags.first()) {
+                (0, _) => present.repository = Some(attributes),
+                (1, _) => present.manifest = Some(attributes),
+                (_, Some(tag)) => {
+                    present.tags.insert(tag.clone(), TagEntry { digest: digest_of(row, "digest")?, attributes });
+                }
+                (_, None) => {}
+            }
+        }
+        for tag in tags.iter().skip(1) {
+            if let Some(entry) = select_tag(&mut **transaction, registry, name, tag).await? {
+                present.tags.insert(tag.clone(), entry);
+            }
+        }
+        Ok(present)
+    }
 }
 
 async fn put_tag(

@@ -4,7 +4,8 @@ use postern_access::{ContentState, OperationKind};
 use postern_model::{Digest, Tag};
 use sqlx::Row;
 
-use crate::database::{Writing, detached};
+use crate::database::detached;
+use crate::group::Writing;
 use crate::manifests::touch_repository;
 use crate::repository::{
     attributes_of, check_locks, parse_digest, parse_tag, select_manifest_attributes, select_repository, select_tag,

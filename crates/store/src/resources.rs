@@ -3,7 +3,8 @@ use std::sync::Arc;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
-use crate::database::{Writing, detached};
+use crate::database::detached;
+use crate::group::Writing;
 use crate::store::Inner;
 use crate::{Missing, StoreError};
 

@@ -17,6 +17,7 @@ use crate::credentials::CredentialTable;
 use crate::database::{Database, blocking};
 use crate::manifests::Manifest;
 use crate::reserve::Reserve;
+use crate::uploads::UploadRow;
 use crate::vault::Sealer;
 use crate::{Catalog, Credentials, Repository, Resources, StoreError, Vault};
 
@@ -29,6 +30,7 @@ const UPLOAD_LIFETIME_SECONDS: i64 = 7 * 24 * 3600;
 const COLLECTION_GRACE_SECONDS: i64 = 24 * 3600;
 const MANIFEST_CACHE_BYTES: u64 = 16 << 20;
 const CACHED_NAMES: u64 = 20_000;
+const CACHED_UPLOADS: u64 = 2_000;
 
 /// Where the store lives and what it may use.
 #[derive(Clone)]
@@ -85,6 +87,7 @@ pub(crate) struct Inner {
     pub(crate) tags: Coherent<Key<Tag>, TagEntry>,
     pub(crate) manifests: Coherent<Key<Digest>, Arc<Manifest>>,
     pub(crate) links: Coherent<Key<Digest>, LinkEntry>,
+    pub(crate) uploads: Coherent<UploadId, Arc<UploadRow>>,
     pub(crate) uploads_in_use: Mutex<HashSet<UploadId>>,
     pub(crate) swept: AtomicBool,
     // Last, so that it is let go of after everything else.
@@ -117,6 +120,7 @@ impl Inner {
         self.tags.forget_all();
         self.manifests.forget_all();
         self.links.forget_all();
+        self.uploads.forget_all();
     }
 }
 
@@ -154,6 +158,7 @@ impl Store {
             tags: Coherent::new(CACHED_NAMES, |_| 1),
             manifests: Coherent::new(manifest_cache_bytes, |manifest: &Arc<Manifest>| manifest.weight()),
             links: Coherent::new(CACHED_NAMES, |_| 1),
+            uploads: Coherent::new(CACHED_UPLOADS, |_| 1),
             uploads_in_use: Mutex::default(),
             swept: AtomicBool::new(false),
             _lock: lock,

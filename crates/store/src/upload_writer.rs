@@ -9,8 +9,10 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use crate::StoreError;
+use crate::blob_files::FileId;
 use crate::database::{blocking, detached};
 use crate::hashing::Hasher;
+use crate::store::Inner;
 use crate::uploads::{Lease, Session, UploadStatus};
 
 /// How many bytes are hashed and written at once.
@@ -19,28 +21,81 @@ const BATCH_BYTES: usize = 256 << 10;
 const BATCH_PIECES: usize = 1024;
 const REHASH_BYTES: usize = 1 << 20;
 
-/// Where an upload is: its open file and the hash of what is in it. Travels to the blocking pool and back.
+/// Where an upload is: its file and the hash of what is in it. Travels to the blocking pool and back.
 pub(crate) struct Position {
     // INVARIANT: held as long as anything may still write to the file, also when the writer itself was dropped.
     _lease: Lease,
-    file: Arc<File>,
+    inner: Arc<Inner>,
+    name: FileId,
+    /// `None` before the first bytes.
+    file: Option<File>,
     hasher: Hasher,
     offset: u64,
+    /// Up to where the bytes were durable when it was opened.
+    saved: u64,
 }
 
 impl Position {
-    pub(crate) fn new(lease: Lease, file: File, hasher: Hasher, offset: u64) -> Self {
-        Self { _lease: lease, file: Arc::new(file), hasher, offset }
+    /// At the beginning.
+    pub(crate) fn new(lease: Lease, inner: Arc<Inner>, name: FileId, hasher: Hasher) -> Self {
+        Self { _lease: lease, inner, name, file: None, hasher, offset: 0, saved: 0 }
+    }
+
+    /// Behind what is in the file already.
+    pub(crate) fn resumed(self, file: File, offset: u64) -> Self {
+        Self { file: Some(file), offset, saved: offset, ..self }
+    }
+
+    /// The file; made where this is the beginning. Blocks.
+    fn open(&mut self) -> io::Result<&File> {
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => self.inner.files.open_upload(self.name, self.offset)?,
+        };
+        Ok(self.file.insert(file))
     }
 
     /// Hashes and writes a batch. Blocks.
     fn append(&mut self, batch: &[Bytes]) -> io::Result<()> {
+        let written = self.write(batch);
+        if let (Err(_), Some(file)) = (&written, &self.file) {
+            // On a full disk even forgetting the upload takes room: what nobody can use gives its own back at once.
+            let _ = file.set_len(self.saved);
+        }
+        written
+    }
+
+    fn write(&mut self, batch: &[Bytes]) -> io::Result<()> {
+        let mut offset = self.offset;
         for piece in batch {
             self.hasher.update(piece);
-            self.file.write_all_at(piece, self.offset)?;
-            self.offset += piece.len() as u64;
+            self.open()?.write_all_at(piece, offset)?;
+            offset += piece.len() as u64;
+            self.offset = offset;
         }
         Ok(())
+    }
+
+    /// Makes what was written durable. Blocks.
+    fn save(&mut self, is_new: bool) -> io::Result<()> {
+        self.open()?.sync_data()?;
+        if is_new { self.inner.files.sync_entry(self.name) } else { Ok(()) }
+    }
+
+    /// Gives the digest; if it is the expected one the file is durable. Blocks.
+    fn close(&mut self, expected: Digest) -> io::Result<Digest> {
+        let (algorithm, offset) = (expected.algorithm(), self.offset);
+        let hasher = if self.hasher.algorithm() == algorithm {
+            self.hasher.clone()
+        } else {
+            hash_file(self.open()?, algorithm, offset)?
+        };
+        let actual = hasher.finish();
+        if actual == expected {
+            self.open()?.sync_all()?;
+            self.inner.files.sync_entry(self.name)?;
+        }
+        Ok(actual)
     }
 }
 
@@ -155,13 +210,8 @@ impl Work {
         let Some(mut position) = self.position.take() else { return Err(StoreError::Interrupted) };
         let batch = std::mem::take(&mut self.gathered);
         self.gathered_bytes = 0;
-        let saved = self.session.status.offset;
         self.writing = Some(tokio::task::spawn_blocking(move || {
             let written = position.append(&batch);
-            if written.is_err() {
-                // On a full disk even forgetting the upload takes room: what nobody can use gives its own back at once.
-                let _ = position.file.set_len(saved);
-            }
             (position, written)
         }));
         Ok(())
@@ -178,50 +228,37 @@ impl Work {
         Ok(())
     }
 
-    /// Writes everything out; gives the session and its position.
-    async fn drain(mut self) -> Result<(Session, Position), StoreError> {
+    /// Writes everything out and does what is left to do with the file, in one go.
+    async fn end<T: Send + 'static>(
+        mut self,
+        work: impl FnOnce(&mut Position) -> io::Result<T> + Send + 'static,
+    ) -> Result<(Session, Position, T), StoreError> {
         self.settle().await?;
-        if !self.gathered.is_empty() {
-            self.send().await?;
-            self.settle().await?;
-        }
-        let position = self.position.ok_or(StoreError::Interrupted)?;
-        Ok((self.session, position))
+        let mut position = self.position.ok_or(StoreError::Interrupted)?;
+        let batch = self.gathered;
+        let ended = blocking(move || {
+            position.append(&batch)?;
+            let done = work(&mut position)?;
+            Ok::<_, io::Error>((position, done))
+        });
+        let (position, done) = ended.await?;
+        Ok((self.session, position, done))
     }
 
     async fn save(self) -> Result<UploadStatus, StoreError> {
-        let (session, position) = self.drain().await?;
-        if position.offset == session.status.offset {
+        let before = self.session.status.offset;
+        let save = move |position: &mut Position| {
+            if position.offset == before { Ok(()) } else { position.save(before == 0) }
+        };
+        let (session, position, ()) = self.end(save).await?;
+        if position.offset == before {
             return Ok(session.status);
         }
-        let (inner, first) = (Arc::clone(&session.repository.inner), session.status.offset == 0);
-        let (name, file) = (session.file, Arc::clone(&position.file));
-        blocking(move || {
-            file.sync_data()?;
-            if first { inner.files.sync_entry(name) } else { Ok(()) }
-        })
-        .await?;
         session.save(position.offset, position.hasher.save()).await
     }
 
     async fn commit(self, expected: Digest) -> Result<u64, StoreError> {
-        let (session, position) = self.drain().await?;
-        let (inner, name) = (Arc::clone(&session.repository.inner), session.file);
-        let (file, offset, hasher) = (Arc::clone(&position.file), position.offset, position.hasher.clone());
-        let actual = blocking(move || {
-            let hasher = if hasher.algorithm() == expected.algorithm() {
-                hasher
-            } else {
-                hash_file(&file, expected.algorithm(), offset)?
-            };
-            let actual = hasher.finish();
-            if actual == expected {
-                file.sync_all()?;
-                inner.files.sync_entry(name)?;
-            }
-            Ok::<_, io::Error>(actual)
-        })
-        .await?;
+        let (session, position, actual) = self.end(move |position| position.close(expected)).await?;
         if actual != expected {
             session.discard().await?;
             return Err(StoreError::DigestMismatch { expected: Box::new(expected), actual: Box::new(actual) });

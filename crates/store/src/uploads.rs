@@ -1,14 +1,13 @@
 use std::sync::{Arc, PoisonError};
 
 use postern_access::{ContentState, OperationKind};
-use postern_model::{Algorithm, Digest, Timestamp, UploadId};
+use postern_model::{Algorithm, Digest, RegistryUid, RepositoryName, Timestamp, UploadId};
 use sqlx::Row;
 
 use crate::blob_files::FileId;
-use crate::blobs::insert_link;
 use crate::database::{blocking, detached};
 use crate::hashing::Hasher;
-use crate::repository::{check_locks, select_repository, to_i64, to_u64};
+use crate::repository::{attributes_of, check_locks, to_i64, to_u64};
 use crate::store::Inner;
 use crate::upload_writer::{Position, UploadWriter};
 use crate::{Missing, Repository, StoreError};
@@ -26,7 +25,17 @@ pub struct UploadStatus {
     pub created: Timestamp,
 }
 
-/// An upload's row, without the hash state.
+/// An upload's row.
+pub(crate) struct UploadRow {
+    registry: RegistryUid,
+    repository: RepositoryName,
+    holder: String,
+    status: UploadStatus,
+    file: FileId,
+    hash_state: Option<Vec<u8>>,
+}
+
+/// An open upload in the hands of the one who may go on with it.
 pub(crate) struct Session {
     pub(crate) repository: Repository,
     pub(crate) status: UploadStatus,
@@ -66,35 +75,46 @@ impl Repository {
                 let of_reserve = Arc::clone(inner);
                 blocking(move || of_reserve.reserve.restore()).await?;
             }
-            let (registry, holder, now) = (this.registry_text(), this.permit.holder().to_string(), inner.now());
+            let (holder, now, limit) =
+                (this.permit.holder().to_string(), inner.now(), inner.options.max_uploads_per_holder);
+            let (id, file) = (UploadId(inner.options.random.uuid()), FileId::new(&*inner.options.random));
+            let ticket = inner.uploads.ticket(&id);
             let mut transaction = inner.database.write().await?;
-            let repository = select_repository(&mut *transaction, &registry, this.name.as_str()).await?;
-            check_locks(&this.permit, ContentState { repository, ..ContentState::default() })?;
-            let open: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM uploads WHERE registry = $1 AND holder = $2")
-                .bind(&registry)
-                .bind(&holder)
-                .fetch_one(&mut *transaction)
-                .await?;
-            let limit = inner.options.max_uploads_per_holder;
-            if open >= i64::from(limit) {
-                return Err(StoreError::TooManyUploads { limit });
-            }
-            let id = UploadId(inner.options.random.uuid());
-            sqlx::query(
-                "INSERT INTO uploads (id, registry, repository, holder, file, offset_bytes, algorithm, created, updated) \
-                 VALUES ($1, $2, $3, $4, $5, 0, $6, $7, $7)",
+            let rows = sqlx::query(
+                "SELECT delete_enabled, write_enabled, read_enabled, list_enabled FROM repositories \
+                 WHERE registry = $2 AND name = $3; \
+                 INSERT INTO uploads (id, registry, repository, holder, file, offset_bytes, algorithm, created, updated) \
+                 SELECT $1, $2, $3, $4, $5, 0, $6, $7, $7 \
+                 WHERE (SELECT COUNT(*) FROM uploads WHERE registry = $2 AND holder = $4) < $8 RETURNING id",
             )
             .bind(id.to_string())
-            .bind(&registry)
+            .bind(this.registry_text())
             .bind(this.name.as_str())
             .bind(&holder)
-            .bind(FileId::new(&*inner.options.random).to_string())
+            .bind(file.to_string())
             .bind(algorithm.as_str())
             .bind(now.unix_micros())
-            .execute(&mut *transaction)
+            .bind(i64::from(limit))
+            .fetch_all(&mut *transaction)
             .await?;
+            let is_open = rows.last().is_some_and(|row| row.try_get::<&str, _>("id").is_ok());
+            let repository = rows.first().filter(|_| rows.len() > usize::from(is_open)).map(attributes_of).transpose()?;
+            check_locks(&this.permit, ContentState { repository, ..ContentState::default() })?;
+            if !is_open {
+                return Err(StoreError::TooManyUploads { limit });
+            }
             transaction.commit().await?;
-            Ok(UploadStatus { id, offset: 0, algorithm, created: now })
+            let status = UploadStatus { id, offset: 0, algorithm, created: now };
+            let row = UploadRow {
+                registry: this.registry(),
+                repository: this.name.clone(),
+                holder,
+                status,
+                file,
+                hash_state: None,
+            };
+            inner.uploads.fill(ticket, id, Arc::new(row));
+            Ok(status)
         })
         .await
     }
@@ -110,16 +130,22 @@ impl Repository {
     /// [`StoreError::Busy`] while another writer has it, [`StoreError::NotFound`] where [`Repository::upload`] gives `None`.
     pub async fn upload_writer(&self, id: UploadId) -> Result<UploadWriter, StoreError> {
         let lease = Lease::take(&self.inner, id)?;
-        let (session, saved) = self.session(id).await?.ok_or(StoreError::NotFound(Missing::Upload))?;
+        let (session, row) = self.session(id).await?.ok_or(StoreError::NotFound(Missing::Upload))?;
         self.check_repository().await?;
         let (inner, status, file) = (Arc::clone(&self.inner), session.status, session.file);
+        if status.offset == 0 {
+            // Its file is made together with its first bytes.
+            let position = Position::new(lease, inner, file, Hasher::new(status.algorithm));
+            return Ok(UploadWriter::new(session, position));
+        }
         let opened = blocking(move || {
-            let file = inner.files.open_upload(file, status.offset)?;
-            let hasher = match saved.and_then(|saved| Hasher::restore(status.algorithm, &saved)) {
+            let opened = inner.files.open_upload(file, status.offset)?;
+            let saved = row.hash_state.as_deref().and_then(|saved| Hasher::restore(status.algorithm, saved));
+            let hasher = match saved {
                 Some(hasher) => hasher,
-                None => crate::upload_writer::hash_file(&file, status.algorithm, status.offset)?,
+                None => crate::upload_writer::hash_file(&opened, status.algorithm, status.offset)?,
             };
-            Ok::<_, std::io::Error>(Position::new(lease, file, hasher, status.offset))
+            Ok::<_, std::io::Error>(Position::new(lease, inner, file, hasher).resumed(opened, status.offset))
         })
         .await;
         match opened {
@@ -148,47 +174,70 @@ impl Repository {
         discarded
     }
 
-    async fn session(&self, id: UploadId) -> Result<Option<(Session, Option<Vec<u8>>)>, StoreError> {
+    async fn session(&self, id: UploadId) -> Result<Option<(Session, Arc<UploadRow>)>, StoreError> {
         self.permitted(&[OperationKind::PushBlob])?;
-        let row = sqlx::query(
-            "SELECT file, offset_bytes, algorithm, hash_state, created FROM uploads \
-             WHERE id = $1 AND registry = $2 AND repository = $3 AND holder = $4",
-        )
-        .bind(id.to_string())
-        .bind(self.registry_text())
-        .bind(self.name.as_str())
-        .bind(self.permit.holder().to_string())
-        .fetch_optional(self.inner.database.read())
-        .await?;
-        let Some(row) = row else { return Ok(None) };
-        let created = Timestamp::from_unix_micros(row.try_get("created")?);
-        if created.plus_seconds(self.inner.options.upload_lifetime_seconds) < self.inner.now() {
+        let row = if let Some(row) = self.inner.uploads.get(&id) {
+            row
+        } else {
+            let ticket = self.inner.uploads.ticket(&id);
+            let Some(row) = self.select_upload(id).await?.map(Arc::new) else { return Ok(None) };
+            self.inner.uploads.fill(ticket, id, Arc::clone(&row));
+            row
+        };
+        let is_own = row.registry == self.registry()
+            && row.repository == self.name
+            && row.holder == self.permit.holder().to_string();
+        let expires = row.status.created.plus_seconds(self.inner.options.upload_lifetime_seconds);
+        if !is_own || expires < self.inner.now() {
             return Ok(None);
         }
-        let algorithm: &str = row.try_get("algorithm")?;
-        let algorithm = algorithm.parse().map_err(|_| StoreError::Corrupt("algorithm of an upload"))?;
-        let status = UploadStatus { id, offset: to_u64(row.try_get("offset_bytes")?)?, algorithm, created };
-        let file = row.try_get::<&str, _>("file")?.parse()?;
-        Ok(Some((Session { repository: self.clone(), status, file }, row.try_get("hash_state")?)))
+        Ok(Some((Session { repository: self.clone(), status: row.status, file: row.file }, row)))
+    }
+
+    async fn select_upload(&self, id: UploadId) -> Result<Option<UploadRow>, StoreError> {
+        let row = sqlx::query(
+            "SELECT registry, repository, holder, file, offset_bytes, algorithm, hash_state, created FROM uploads WHERE id = $1",
+        )
+        .bind(id.to_string())
+        .fetch_optional(self.inner.database.read())
+        .await?;
+        let corrupt = || StoreError::Corrupt("upload");
+        let upload = |row: sqlx::sqlite::SqliteRow| {
+            Ok(UploadRow {
+                registry: row.try_get::<&str, _>("registry")?.parse().map_err(|_| corrupt())?,
+                repository: row.try_get::<&str, _>("repository")?.parse().map_err(|_| corrupt())?,
+                holder: row.try_get("holder")?,
+                status: UploadStatus {
+                    id,
+                    offset: to_u64(row.try_get("offset_bytes")?)?,
+                    algorithm: row.try_get::<&str, _>("algorithm")?.parse().map_err(|_| corrupt())?,
+                    created: Timestamp::from_unix_micros(row.try_get("created")?),
+                },
+                file: row.try_get::<&str, _>("file")?.parse()?,
+                hash_state: row.try_get("hash_state")?,
+            })
+        };
+        row.map(upload).transpose()
     }
 }
 
 impl Session {
     /// Makes progress durable. The bytes are on disk already.
     pub(crate) async fn save(&self, offset: u64, hash_state: Vec<u8>) -> Result<UploadStatus, StoreError> {
-        let inner = &self.repository.inner;
+        let (inner, id) = (&self.repository.inner, self.status.id);
         let mut transaction = inner.database.write().await?;
         let saved = sqlx::query("UPDATE uploads SET offset_bytes = $1, hash_state = $2, updated = $3 WHERE id = $4")
             .bind(to_i64(offset))
             .bind(hash_state)
             .bind(inner.now().unix_micros())
-            .bind(self.status.id.to_string())
+            .bind(id.to_string())
             .execute(&mut *transaction)
             .await?;
         if saved.rows_affected() == 0 {
             return Err(StoreError::NotFound(Missing::Upload));
         }
         transaction.commit().await?;
+        inner.uploads.forget(&id);
         Ok(UploadStatus { offset, ..self.status })
     }
 
@@ -199,28 +248,35 @@ impl Session {
         let (repository, inner) = (&self.repository, &self.repository.inner);
         let (registry, text, now) = (repository.registry_text(), digest.to_string(), inner.now());
         let mut transaction = inner.database.write().await?;
-        let attributes = select_repository(&mut *transaction, &registry, repository.name.as_str()).await?;
-        check_locks(&repository.permit, ContentState { repository: attributes, ..ContentState::default() })?;
-        let closed = sqlx::query("DELETE FROM uploads WHERE id = $1")
-            .bind(self.status.id.to_string())
-            .execute(&mut *transaction)
-            .await?;
-        if closed.rows_affected() == 0 {
-            return Err(StoreError::NotFound(Missing::Upload));
-        }
-        let inserted = sqlx::query(
-            "INSERT INTO blobs (digest, size_bytes, file, created) VALUES ($1, $2, $3, $4) ON CONFLICT (digest) DO NOTHING",
+        // Done first and looked at afterwards, in one go: whatever speaks against it takes it back.
+        let rows = sqlx::query(
+            "SELECT delete_enabled, write_enabled, read_enabled, list_enabled FROM repositories \
+             WHERE registry = $2 AND name = $3; \
+             INSERT INTO blobs (digest, size_bytes, file, created) VALUES ($4, $5, $6, $7) \
+             ON CONFLICT (digest) DO NOTHING; \
+             INSERT INTO links (registry, repository, digest, unreferenced_since) VALUES ($2, $3, $4, $7) \
+             ON CONFLICT (registry, repository, digest) DO UPDATE SET unreferenced_since = \
+             CASE WHEN links.unreferenced_since IS NULL THEN NULL ELSE excluded.unreferenced_since END; \
+             DELETE FROM uploads WHERE id = $1 RETURNING id, (SELECT file FROM blobs WHERE digest = $4) AS file",
         )
+        .bind(self.status.id.to_string())
+        .bind(&registry)
+        .bind(repository.name.as_str())
         .bind(&text)
         .bind(to_i64(size))
         .bind(self.file.to_string())
         .bind(now.unix_micros())
-        .execute(&mut *transaction)
+        .fetch_all(&mut *transaction)
         .await?;
-        insert_link(&mut transaction, &registry, repository.name.as_str(), &digest, now).await?;
+        let closed = rows.last().and_then(|row| row.try_get::<&str, _>("file").ok());
+        let attributes =
+            rows.first().filter(|_| rows.len() > usize::from(closed.is_some())).map(attributes_of).transpose()?;
+        check_locks(&repository.permit, ContentState { repository: attributes, ..ContentState::default() })?;
+        let is_first = closed.ok_or(StoreError::NotFound(Missing::Upload))?.parse::<FileId>()? == self.file;
         transaction.commit().await?;
         inner.links.forget(&repository.key(digest));
-        if inserted.rows_affected() == 0 {
+        inner.uploads.forget(&self.status.id);
+        if !is_first {
             inner.files.delete(vec![self.file]).await?;
         }
         Ok(())
@@ -233,6 +289,7 @@ impl Session {
             let mut transaction = inner.database.write().await?;
             sqlx::query("DELETE FROM uploads WHERE id = $1").bind(id.to_string()).execute(&mut *transaction).await?;
             transaction.commit().await?;
+            inner.uploads.forget(&id);
             inner.files.delete(vec![file]).await
         })
         .await
@@ -266,6 +323,7 @@ pub(crate) async fn expire_uploads(inner: &Arc<Inner>, cutoff: Timestamp) -> Res
                 .execute(&mut *transaction)
                 .await?;
             transaction.commit().await?;
+            inner.uploads.forget(&id);
             if deleted.rows_affected() > 0 {
                 inner.files.delete(vec![file.parse()?]).await?;
                 expired += 1;
