@@ -77,6 +77,10 @@ impl Presented {
 impl Identity {
     /// What the `Authorization` header of a data-plane request amounts to: a registry access token, or any login form as Basic.
     pub fn credential(&self, rules: &RegistryRules, authorization: Option<&str>, now: Timestamp) -> Credential {
+        // What most requests carry, without a copy of it.
+        if let Some(token) = authorization.and_then(|header| header.strip_prefix("Bearer ")) {
+            return as_credential(self.registry_token(rules, token.trim(), TokenKind::Access, now).map(Some));
+        }
         as_credential(Presented::parse(authorization).and_then(|presented| match presented {
             None => Ok(None),
             Some(Presented::Bearer(token)) => {

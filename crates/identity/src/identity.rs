@@ -21,7 +21,7 @@ use crate::workload::FirstPartyService;
 
 /// 30 random bytes are 40 characters.
 const SECRET_BYTES: usize = 30;
-const CACHED_TOKENS: u64 = 20_000;
+const CACHED_TOKEN_BYTES: u64 = 8 << 20;
 const CACHED_PRINCIPALS: u64 = 10_000;
 const REGISTRY_KEYS: &str = "keys/registry";
 const AUTHORITY_KEYS: &str = "keys/authority";
@@ -127,8 +127,8 @@ impl Identity {
             server_authority,
             workload_authority,
             tls,
-            registry_tokens: VerifiedTokens::new(CACHED_TOKENS),
-            authority_tokens: VerifiedTokens::new(CACHED_TOKENS),
+            registry_tokens: VerifiedTokens::new(CACHED_TOKEN_BYTES),
+            authority_tokens: VerifiedTokens::new(CACHED_TOKEN_BYTES),
             principals: Cache::new(CACHED_PRINCIPALS),
             throttle: Throttle::default(),
         }))

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest::{SHA256, digest};
+use foldhash::quality::RandomState;
 use moka::Expiry;
 use moka::sync::Cache;
 use postern_access::InvalidCredential;
@@ -15,10 +16,11 @@ const REFUSED_TOKENS: u64 = 4096;
 
 type Key = [u8; 32];
 
-/// Contents of tokens by the hash of their bytes. What is kept never changes: whether a token is worth anything *now* is
-/// checked by whoever asks.
+/// Contents of tokens by their bytes. What is kept never changes: whether a token is worth anything *now* is checked by
+/// whoever asks.
 pub(crate) struct VerifiedTokens<T: Send + Sync + 'static> {
-    good: Cache<Key, Entry<T>>,
+    /// By the whole token: a keyed hash of it is an eighth of the work of a digest. Nothing gets in that was not signed here.
+    good: Cache<Box<str>, Entry<T>, RandomState>,
     refused: Cache<Key, InvalidCredential>,
 }
 
@@ -35,16 +37,21 @@ impl<T> Clone for Entry<T> {
 
 struct UntilExpiry;
 
-impl<T> Expiry<Key, Entry<T>> for UntilExpiry {
-    fn expire_after_create(&self, _key: &Key, entry: &Entry<T>, _at: Instant) -> Option<Duration> {
+impl<T> Expiry<Box<str>, Entry<T>> for UntilExpiry {
+    fn expire_after_create(&self, _key: &Box<str>, entry: &Entry<T>, _at: Instant) -> Option<Duration> {
         Some(entry.lifetime)
     }
 }
 
 impl<T: Send + Sync + 'static> VerifiedTokens<T> {
-    pub(crate) fn new(capacity: u64) -> Self {
+    /// Keeps so many bytes of tokens.
+    pub(crate) fn new(capacity_bytes: u64) -> Self {
         Self {
-            good: Cache::builder().max_capacity(capacity).expire_after(UntilExpiry).build(),
+            good: Cache::<Box<str>, Entry<T>>::builder()
+                .max_capacity(capacity_bytes)
+                .weigher(|token, _| u32::try_from(token.len() + 256).unwrap_or(u32::MAX))
+                .expire_after(UntilExpiry)
+                .build_with_hasher(RandomState::default()),
             refused: Cache::builder().max_capacity(REFUSED_TOKENS).time_to_live(REFUSED_FOR).build(),
         }
     }
@@ -57,11 +64,11 @@ impl<T: Send + Sync + 'static> VerifiedTokens<T> {
         expires: impl FnOnce(&T) -> Timestamp,
         verify: impl FnOnce() -> Result<T, InvalidCredential>,
     ) -> Result<Arc<T>, InvalidCredential> {
-        let mut key = [0; 32];
-        key.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
-        if let Some(entry) = self.good.get(&key) {
+        if let Some(entry) = self.good.get(token) {
             return Ok(entry.contents);
         }
+        let mut key = [0; 32];
+        key.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
         if let Some(refusal) = self.refused.get(&key) {
             return Err(refusal);
         }
@@ -69,7 +76,7 @@ impl<T: Send + Sync + 'static> VerifiedTokens<T> {
         let left = expires(&contents).unix_seconds().saturating_sub(now.unix_seconds());
         if let Ok(seconds @ 1..) = u64::try_from(left) {
             let entry = Entry { contents: Arc::clone(&contents), lifetime: Duration::from_secs(seconds) };
-            self.good.insert(key, entry);
+            self.good.insert(token.into(), entry);
         }
         Ok(contents)
     }
