@@ -320,6 +320,12 @@ impl Decision {
     /// Adds what the content layer found in a transaction.
     #[must_use]
     pub fn with_content(mut self, outcome: Result<(), ContentCause>) -> Self {
+        self.settle(outcome);
+        self
+    }
+
+    /// The same, in place.
+    pub fn settle(&mut self, outcome: Result<(), ContentCause>) {
         match outcome {
             Ok(()) => self.trace.content = ContentStep::Allowed,
             Err(cause) => {
@@ -327,7 +333,6 @@ impl Decision {
                 self.verdict = Verdict::Deny(Layer::Content);
             }
         }
-        self
     }
 }
 

@@ -77,11 +77,19 @@ impl Digest {
 
     /// The digits behind the colon, lower case.
     pub fn hex(&self) -> String {
-        use fmt::Write as _;
-        self.as_bytes().iter().fold(String::with_capacity(128), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+        self.with_hex(str::to_owned)
+    }
+
+    /// Digests are written into most answers: no formatting, no allocation.
+    fn with_hex<T>(&self, use_it: impl FnOnce(&str) -> T) -> T {
+        const DIGITS: [u8; 16] = *b"0123456789abcdef";
+        let mut text = [0; 128];
+        let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).copied().unwrap_or(b'0');
+        for (pair, byte) in text.as_chunks_mut().0.iter_mut().zip(self.as_bytes()) {
+            *pair = [digit(byte >> 4), digit(byte & 15)];
+        }
+        let text = text.get(..2 * self.as_bytes().len()).unwrap_or_default();
+        use_it(str::from_utf8(text).unwrap_or_default())
     }
 }
 
@@ -119,7 +127,9 @@ const fn nibble(digit: u8) -> Result<u8, DigestError> {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.algorithm().as_str(), self.hex())
+        f.write_str(self.algorithm().as_str())?;
+        f.write_str(":")?;
+        self.with_hex(|hex| f.write_str(hex))
     }
 }
 

@@ -1,12 +1,12 @@
 use std::sync::Arc;
 
 use axum::response::Response;
-use http::StatusCode;
-use http::header::{HOST, USER_AGENT, WWW_AUTHENTICATE};
+use http::header::{AUTHORIZATION, HOST, USER_AGENT, WWW_AUTHENTICATE};
 use http::request::Parts;
+use http::{HeaderValue, StatusCode};
 use postern_access::{
     Actions, AuthenticationStep, AuthorizationBlocker, AuthorizationStep, Caller, ContentState, Credential, Decision,
-    Inputs, Layer, Operation, OperationKind, Origin, Permit, RegistryRules, Verdict, evaluate,
+    Inputs, InvalidCredential, Layer, Operation, OperationKind, Origin, Permit, RegistryRules, Verdict, evaluate,
 };
 use postern_audit::Record;
 use postern_identity::Peer;
@@ -18,7 +18,7 @@ use crate::challenge::{ChallengeError, challenge, missing_access};
 use crate::error::{Condition, Refusal};
 use crate::host::Host;
 use crate::route::Route;
-use crate::wall::{OciState, PlainHttp};
+use crate::wall::OciState;
 
 /// Longest user agent that is passed on to the record.
 const MAX_USER_AGENT_CHARS: usize = 512;
@@ -42,34 +42,36 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    /// Finds the registry and where the request comes from, and decides without credentials.
+    /// Finds the registry, where the request comes from and who sends it, and decides. Who asks for a token says who it is in
+    /// its own way: that is decided without credentials first.
     pub(crate) fn new(
         state: &Arc<OciState>,
         id: CorrelationId,
         parts: &Parts,
+        peer: &Peer,
+        is_plain: bool,
         route: &Result<Route, Refusal>,
     ) -> Result<Self, Refusal> {
         let host = addressed(parts).ok_or_else(|| Refusal::new(Condition::UnknownRegistry))?;
-        let host = if parts.extensions.get::<PlainHttp>().is_some() { host.plain() } else { host };
+        let host = if is_plain { host.plain() } else { host };
         let rules = state
             .directory
             .registry_by_host(host.name())
             .ok_or_else(|| Refusal::new(Condition::UnknownRegistry).with_detail(format!("host `{}`", host.name())))?;
         let now = state.clock.now();
-        let Some(peer) = parts.extensions.get::<Peer>() else {
-            // Without a peer there is no origin, and without an origin no way in.
-            tracing::error!(request.id = %id, "a request came without its connection's peer");
-            return Err(Refusal::new(Condition::Internal));
-        };
         let origin = peer.origin(&state.identity, now);
         // Whoever may not enter must not learn that the path was malformed, either.
         let operation = route.as_ref().map_or_else(|_| Operation::registry(OperationKind::Ping), Route::operation);
-        let credential = Credential::None;
+        let credential = match parts.headers.get(AUTHORIZATION).map(HeaderValue::to_str) {
+            _ if operation.kind.is_token_request() => Credential::None,
+            None => Credential::None,
+            Some(Err(_)) => Credential::Invalid(InvalidCredential::Malformed),
+            Some(Ok(header)) => state.identity.credential(&rules, Some(header), now),
+        };
         let inputs =
             Inputs { origin: &origin, rules: &rules, credential: &credential, operation: &operation, content: None };
         let decision = evaluate(&inputs);
-        let user_agent = text(&parts.headers, &USER_AGENT)
-            .map(|agent| agent.chars().take(MAX_USER_AGENT_CHARS).collect::<String>().into());
+        let user_agent = text(&parts.headers, &USER_AGENT).map(beginning);
         Ok(Self {
             state: Arc::clone(state),
             rules,
@@ -222,7 +224,7 @@ impl Call {
                 None => return,
             },
         };
-        self.decision = self.decision.clone().with_content(found);
+        self.decision.settle(found);
     }
 
     pub(crate) async fn record(&mut self, status: StatusCode) {
@@ -255,6 +257,11 @@ impl Drop for Call {
             runtime.spawn(async move { audit.record(record).await });
         }
     }
+}
+
+fn beginning(agent: &str) -> Box<str> {
+    let end = agent.char_indices().nth(MAX_USER_AGENT_CHARS).map_or(agent.len(), |(at, _)| at);
+    agent.get(..end).unwrap_or_default().into()
 }
 
 /// The host that the client addressed. Two of them are none: which one a proxy in front looked at cannot be known.

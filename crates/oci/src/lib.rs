@@ -44,4 +44,4 @@ pub use manifest::{MAX_ANNOTATION_BYTES, MAX_CHILDREN, MAX_JSON_DEPTH, MAX_LAYER
 pub use page::MAX_PAGE;
 pub use referrers::MAX_REFERRERS_PER_PAGE;
 pub use route::MAX_TAGS_PER_PUSH;
-pub use wall::{OciState, PlainHttp, router};
+pub use wall::{DataPlane, OciState, PlainHttp, router};

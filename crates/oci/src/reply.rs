@@ -1,14 +1,18 @@
 use axum::body::Body;
 use axum::response::Response;
+use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, LINK, LOCATION, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderName, HeaderValue, StatusCode};
 use postern_model::Digest;
-use serde_json::Value;
+use serde::Serialize;
 
 use crate::range::etag;
 
 pub(crate) const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 pub(crate) const DOCKER_UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
+
+/// Room for the headers of an ordinary answer.
+const HEADERS: usize = 12;
 
 /// A response being built. A value that no header can hold is left out; none of ours is one.
 pub(crate) struct Reply(Response);
@@ -17,6 +21,7 @@ impl Reply {
     pub(crate) fn new(status: StatusCode, body: Body) -> Self {
         let mut response = Response::new(body);
         *response.status_mut() = status;
+        response.headers_mut().reserve(HEADERS);
         Self(response)
     }
 
@@ -25,8 +30,9 @@ impl Reply {
         Self::new(status, Body::empty())
     }
 
-    pub(crate) fn json(status: StatusCode, value: &Value) -> Self {
-        Self::new(status, Body::from(value.to_string())).header(CONTENT_TYPE, "application/json; charset=utf-8")
+    pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Self {
+        Self::new(status, Body::from(serde_json::to_vec(value).unwrap_or_default()))
+            .header(CONTENT_TYPE, "application/json; charset=utf-8")
     }
 
     pub(crate) fn header(mut self, name: HeaderName, value: impl AsRef<str>) -> Self {
@@ -52,19 +58,31 @@ impl Reply {
         self.header(DOCKER_CONTENT_DIGEST, digest.to_string())
     }
 
+    /// The digest and the entity tag, which is the digest in quotes: one text for both.
+    fn digest_and_tag(mut self, digest: &Digest) -> Self {
+        let tag = Bytes::from(etag(digest));
+        let digest = tag.slice(1..tag.len().saturating_sub(1).max(1));
+        for (name, value) in [(DOCKER_CONTENT_DIGEST, digest), (ETAG, tag)] {
+            if let Ok(value) = HeaderValue::from_maybe_shared(value) {
+                self.0.headers_mut().insert(name, value);
+            }
+        }
+        self
+    }
+
     /// Content that never changes under its digest.
     pub(crate) fn content(self, digest: &Digest, content_type: &str, length: u64) -> Self {
-        self.digest(digest)
-            .header(ETAG, etag(digest))
-            .header(CONTENT_TYPE, content_type)
-            .header(CONTENT_LENGTH, length.to_string())
-            // What people push must not become a page of this host.
-            .header(X_CONTENT_TYPE_OPTIONS, "nosniff")
+        let mut reply = self.digest_and_tag(digest).header(CONTENT_TYPE, content_type);
+        let headers = reply.0.headers_mut();
+        headers.insert(CONTENT_LENGTH, length.into());
+        // What people push must not become a page of this host.
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        reply
     }
 
     /// The client has the content already.
     pub(crate) fn not_modified(digest: &Digest) -> Self {
-        Self::empty(StatusCode::NOT_MODIFIED).digest(digest).header(ETAG, etag(digest))
+        Self::empty(StatusCode::NOT_MODIFIED).digest_and_tag(digest)
     }
 
     pub(crate) fn done(self) -> Response {

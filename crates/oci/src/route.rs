@@ -1,3 +1,5 @@
+use std::borrow::Cow;
+
 use http::Method;
 use percent_encoding::percent_decode_str;
 use postern_access::{Operation, OperationKind};
@@ -301,8 +303,12 @@ fn repository_api(method: &Method, rest: &[&str], query: &Pairs) -> Result<Route
 }
 
 fn repository(segments: &[&str]) -> Result<RepositoryName, Refusal> {
-    let decoded: Vec<String> = segments.iter().map(|text| segment(text)).collect::<Result<_, _>>()?;
-    decoded.join("/").parse().map_err(|error| Refusal::new(Condition::NameInvalid).with_detail(error))
+    let decoded: Vec<Cow<'_, str>> = segments.iter().map(|text| segment(text)).collect::<Result<_, _>>()?;
+    let name = match decoded.as_slice() {
+        [one] => one.parse(),
+        several => several.join("/").parse(),
+    };
+    name.map_err(|error| Refusal::new(Condition::NameInvalid).with_detail(error))
 }
 
 fn digest(text: &str) -> Result<Digest, Refusal> {
@@ -315,10 +321,10 @@ fn tag(text: &str) -> Result<Tag, Refusal> {
 
 /// Decodes one segment, once. What no name needs is refused instead of being read in one of several ways: encoded dots,
 /// controls, anything that is still encoded afterwards, bytes that are no UTF-8.
-fn segment(text: &str) -> Result<String, Refusal> {
+fn segment(text: &str) -> Result<Cow<'_, str>, Refusal> {
     let bad = || Refusal::new(Condition::PathInvalid);
     if !text.contains('%') {
-        return Ok(text.to_owned());
+        return Ok(Cow::Borrowed(text));
     }
     if text.to_ascii_lowercase().contains("%2e") {
         return Err(bad());
@@ -327,7 +333,7 @@ fn segment(text: &str) -> Result<String, Refusal> {
     if decoded.contains('%') || decoded.chars().any(char::is_control) {
         return Err(bad());
     }
-    Ok(decoded.into_owned())
+    Ok(decoded)
 }
 
 impl Page {

@@ -1,13 +1,24 @@
 use axum::response::Response;
 use http::StatusCode;
 use postern_access::Permit;
-use serde_json::json;
+use serde::Serialize;
 
 use crate::call::Call;
 use crate::error::Refusal;
 use crate::page::Page;
 use crate::reply::Reply;
 use crate::route::Family;
+
+#[derive(Serialize)]
+struct TagList<'a> {
+    name: &'a str,
+    tags: Vec<&'a str>,
+}
+
+#[derive(Serialize)]
+struct RepositoryList<'a> {
+    repositories: Vec<&'a str>,
+}
 
 /// end-8: the repository's tags.
 pub(crate) async fn list(call: &Call, permit: &Permit, page: &Page) -> Result<Response, Refusal> {
@@ -16,7 +27,8 @@ pub(crate) async fn list(call: &Call, permit: &Permit, page: &Page) -> Result<Re
     let tags: Vec<&str> = found.items.iter().map(postern_model::Tag::as_str).collect();
     let path = format!("/v2/{}/tags/list", repository.name());
     let link = found.next.and_then(|last| page.link(&path, &last, &[]));
-    Ok(Reply::json(StatusCode::OK, &json!({"name": repository.name().as_str(), "tags": tags})).link(link).done())
+    let answer = TagList { name: repository.name().as_str(), tags };
+    Ok(Reply::json(StatusCode::OK, &answer).link(link).done())
 }
 
 /// The registry's repositories.
@@ -28,5 +40,5 @@ pub(crate) async fn catalog(call: &Call, permit: &Permit, family: Family, page: 
         Family::Repository => "/acr/v1/_catalog",
     };
     let link = found.next.and_then(|last| page.link(path, &last, &[]));
-    Ok(Reply::json(StatusCode::OK, &json!({"repositories": names})).link(link).done())
+    Ok(Reply::json(StatusCode::OK, &RepositoryList { repositories: names }).link(link).done())
 }

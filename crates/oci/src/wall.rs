@@ -4,18 +4,17 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
-use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, StatusCode};
-use postern_access::{Credential, InvalidCredential, Permit};
+use postern_access::Permit;
 use postern_audit::Audit;
-use postern_identity::Identity;
+use postern_identity::{Identity, Peer};
 use postern_model::{Clock, CorrelationId, Random};
 use postern_store::{Directory, Store};
 
 use crate::body::Limits;
 use crate::call::Call;
-use crate::error::Refusal;
+use crate::error::{Condition, Refusal};
 use crate::reply::Reply;
 use crate::route::Route;
 use crate::{blobs, manifests, referrers, repositories, tags, tokens, uploads};
@@ -45,29 +44,62 @@ pub struct OciState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlainHttp;
 
-/// The data plane. Every request needs a [`Peer`](postern_identity::Peer) among its extensions; a [`CorrelationId`] there becomes the request's.
+/// The data plane. Every request needs a [`Peer`] among its extensions; a [`CorrelationId`] there becomes the request's.
 pub fn router(state: OciState) -> Router {
-    Router::new().fallback(serve).with_state(Arc::new(state))
+    DataPlane::new(state).router()
 }
 
-async fn serve(State(state): State<Arc<OciState>>, request: Request) -> Response {
-    let known = request.extensions().get::<CorrelationId>().copied();
-    let id = known.unwrap_or_else(|| CorrelationId(state.random.uuid()));
-    let (parts, body) = request.into_parts();
-    let route = Route::parse(&parts.method, parts.uri.path(), parts.uri.query());
-    let mut response = match Call::new(&state, id, &parts, &route) {
-        Err(refusal) => refused(refusal, id),
-        Ok(mut call) => {
-            let outcome = answer(&mut call, route, &parts, body).await;
-            call.settle(&outcome);
-            let response = outcome.unwrap_or_else(|refusal| refused(refusal, id));
-            call.record(response.status()).await;
-            response
-        }
+async fn serve(State(plane): State<DataPlane>, request: Request) -> Response {
+    let extensions = request.extensions();
+    let id = extensions.get::<CorrelationId>().copied();
+    let id = id.unwrap_or_else(|| CorrelationId::new(plane.0.clock.now(), plane.0.random.as_ref()));
+    let (peer, is_plain) = (extensions.get::<Peer>().cloned(), extensions.get::<PlainHttp>().is_some());
+    let Some(peer) = peer else {
+        // Without a peer there is no origin, and without an origin no way in.
+        tracing::error!(request.id = %id, "a request came without its connection's peer");
+        return named(refused(Refusal::new(Condition::Internal), id), id);
     };
+    plane.answer(id, &peer, is_plain, request).await
+}
+
+/// The data plane for a server that has found out everything about the connection itself.
+#[derive(Clone)]
+pub struct DataPlane(Arc<OciState>);
+
+impl DataPlane {
+    /// Serves with this state.
+    pub fn new(state: OciState) -> Self {
+        Self(Arc::new(state))
+    }
+
+    /// The same as a router: what it needs to know it finds among a request's extensions, as [`router`] says.
+    pub fn router(&self) -> Router {
+        Router::new().fallback(serve).with_state(self.clone())
+    }
+
+    /// Answers a request that came over this connection; `is_plain` says that it was no TLS connection.
+    pub async fn answer(&self, id: CorrelationId, peer: &Peer, is_plain: bool, request: Request) -> Response {
+        let (parts, body) = request.into_parts();
+        let route = Route::parse(&parts.method, parts.uri.path(), parts.uri.query());
+        let response = match Call::new(&self.0, id, &parts, peer, is_plain, &route) {
+            Err(refusal) => refused(refusal, id),
+            Ok(mut call) => {
+                let outcome = answer(&mut call, route, &parts, body).await;
+                call.settle(&outcome);
+                let response = outcome.unwrap_or_else(|refusal| refused(refusal, id));
+                call.record(response.status()).await;
+                response
+            }
+        };
+        named(response, id)
+    }
+}
+
+/// Adds what every answer carries.
+fn named(mut response: Response, id: CorrelationId) -> Response {
     let headers = response.headers_mut();
     headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
-    if let Ok(id) = HeaderValue::try_from(id.to_string()) {
+    if let Ok(id) = HeaderValue::from_str(id.0.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer())) {
         headers.insert(CORRELATION_ID, id);
     }
     response
@@ -94,19 +126,13 @@ async fn answer(
     match route {
         Ok(Route::ExchangeToken) => {
             call.permit()?;
-            tokens::exchange(call, body).await
+            Box::pin(tokens::exchange(call, body)).await
         }
         Ok(Route::IssueToken(form)) => {
             call.permit()?;
-            tokens::issue(call, form, parts, body).await
+            Box::pin(tokens::issue(call, form, parts, body)).await
         }
         route => {
-            let credential = match parts.headers.get(AUTHORIZATION).map(HeaderValue::to_str) {
-                None => Credential::None,
-                Some(Err(_)) => Credential::Invalid(InvalidCredential::Malformed),
-                Some(Ok(header)) => call.state().identity.credential(call.rules(), Some(header), call.now()),
-            };
-            call.decide(credential);
             let permit = call.permit()?;
             handle(call, &permit, route?, parts, body).await
         }
@@ -114,6 +140,22 @@ async fn answer(
 }
 
 async fn handle(call: &Call, permit: &Permit, route: Route, parts: &Parts, body: Body) -> Result<Response, Refusal> {
+    let headers = &parts.headers;
+    match route {
+        Route::PullManifest { reference, want, .. } => manifests::pull(call, permit, &reference, want, headers).await,
+        Route::PullBlob { digest, want, .. } => blobs::pull(call, permit, digest, want, headers).await,
+        // Boxed, so that pulls need not make room for the state of pushes.
+        other => Box::pin(handle_other(call, permit, other, parts, body)).await,
+    }
+}
+
+async fn handle_other(
+    call: &Call,
+    permit: &Permit,
+    route: Route,
+    parts: &Parts,
+    body: Body,
+) -> Result<Response, Refusal> {
     let headers = &parts.headers;
     match route {
         // Token requests have their own way, above.

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
-use metrics_exporter_prometheus::PrometheusBuilder;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use postern_arm::ArmState;
 use postern_audit::{Audit, AuditOptions, AuditWriter};
 use postern_identity::{CertificateFiles, Identity, IdentityOptions, IdentitySettings};
 use postern_model::TenantId;
-use postern_oci::OciState;
+use postern_oci::{DataPlane, OciState};
 use postern_store::{Directory, DirectoryOptions, Journal, Store, StoreOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -25,7 +25,7 @@ use crate::bootstrap::{Bootstrap, write_whole};
 use crate::config::{Config, LogConfig, LogFormat};
 use crate::dns::{Dns, Responder, Zone};
 use crate::places::Places;
-use crate::server::{Bounds, Names, Operations, Routers, Server, bind};
+use crate::server::{Bounds, Counted, Names, Operations, Routers, Server, bind};
 use crate::{environment, first_start, runtime, say};
 
 /// A folder that clients can be given as their certificate folder: nothing else is in it.
@@ -33,6 +33,7 @@ const TRUST_FOLDER: &str = "trust";
 const CA_FILE: &str = "ca.crt";
 const AUDIT_FILE: &str = "audit.db";
 const MAINTENANCE: Duration = Duration::from_hours(1);
+const UPKEEP: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Args)]
 pub(crate) struct ServeArguments {
@@ -212,16 +213,20 @@ impl Running {
             places: places.clone(),
             directory: directory.clone(),
         };
+        let data_plane = DataPlane::new(oci);
+        let metrics = metrics_handle()?;
         let server = Server {
             places,
             names,
             routers: Routers {
-                data_plane: postern_oci::router(oci),
+                tokens: data_plane.router(),
+                data_plane,
                 resource_manager: postern_arm::router(arm),
                 authority: postern_identity::authority_router(Arc::clone(&identity)),
                 postern: crate::postern_api::router(postern_api),
             },
-            operations: Operations::new(metrics_handle()?, store.clone()),
+            operations: Operations::new(metrics.clone(), store.clone()),
+            counted: Counted::default(),
             identity: Arc::clone(&identity),
             clock,
             random,
@@ -235,7 +240,7 @@ impl Running {
         let patience = Duration::from_secs(config.server.shutdown_seconds);
         let serving = tokio::spawn(listeners.serve(Arc::new(server), stopped, patience));
         let interval = Duration::from_secs(config.limits.collection_interval_seconds);
-        let mut background = vec![collect(store.clone(), interval), maintain(Arc::clone(&identity))];
+        let mut background = vec![collect(store.clone(), interval), maintain(Arc::clone(&identity)), upkeep(metrics)];
         background.extend(responder.serve(Arc::new(dns)));
         tracing::info!(server.listen = ?addresses, server.suffix = %suffix, "serving");
         Ok(Self { bootstrap, bootstrap_file, identity, directory, audit, store, stop, serving, writer, background })
@@ -305,7 +310,18 @@ fn maintain(identity: Arc<Identity>) -> AbortHandle {
     task.abort_handle()
 }
 
-fn metrics_handle() -> anyhow::Result<metrics_exporter_prometheus::PrometheusHandle> {
+/// Takes what histograms have gathered into their buckets: until then they keep every single value.
+fn upkeep(metrics: PrometheusHandle) -> AbortHandle {
+    let task = tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(UPKEEP).await;
+            metrics.run_upkeep();
+        }
+    });
+    task.abort_handle()
+}
+
+fn metrics_handle() -> anyhow::Result<PrometheusHandle> {
     Ok(PrometheusBuilder::new().install_recorder()?)
 }
 

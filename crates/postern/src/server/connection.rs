@@ -1,5 +1,4 @@
 use std::convert::Infallible;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -96,8 +95,9 @@ impl Server {
             let config = if matches!(class, Some(Some(_))) { configs.registry } else { configs.plain };
             anyhow::Ok((start.into_stream(config).await?, class))
         };
-        let (stream, class) =
-            tokio::time::timeout(self.bounds.handshake, handshake).await.context("TLS handshake took too long")??;
+        let (stream, class) = tokio::time::timeout(self.bounds.handshake, Box::pin(handshake))
+            .await
+            .context("TLS handshake took too long")??;
         let Some(class) = class.map_or(Some(None), |class| class.map(Some)) else {
             anyhow::bail!("the client asked for a name that is not this server's");
         };
@@ -110,7 +110,8 @@ impl Server {
         };
         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         let connection = Connection { arrival, class, certificate, tunnels, hold, tls: true };
-        self.serve(TokioIo::new(stream), is_http2, connection).await
+        // Boxed, here and below: what a connection holds while it is idle is then what this state needs, not the largest of all.
+        Box::pin(self.serve(TokioIo::new(stream), is_http2, connection)).await
     }
 
     /// Serves a plain connection between two ends on this machine.
@@ -122,7 +123,7 @@ impl Server {
     ) -> anyhow::Result<()> {
         let certificate = PeerCertificate::default();
         let connection = Connection { arrival, class: None, certificate, tunnels: 0, hold, tls: false };
-        self.serve(TokioIo::new(stream), false, connection).await
+        Box::pin(self.serve(TokioIo::new(stream), false, connection)).await
     }
 
     async fn serve<S>(self: Arc<Self>, io: TokioIo<S>, is_http2: bool, connection: Connection) -> anyhow::Result<()>
@@ -133,7 +134,7 @@ impl Server {
         let (bounds, mut stop) = (self.bounds, connection.hold.stop.clone());
         let service = service_fn(move |request| {
             let (server, connection) = (Arc::clone(&self), Arc::clone(&connection));
-            async move { Ok::<_, Infallible>(server.answer(&connection, request).await) }
+            Box::pin(async move { Ok::<_, Infallible>(server.answer(&connection, request).await) })
         });
         // The TLS hello has settled the version. Finding it out from the first bytes would have to wait for them without end.
         let ended = if is_http2 {
@@ -144,7 +145,7 @@ impl Server {
                 .max_header_list_size(u32::try_from(MAX_HEADER_BYTES).unwrap_or(u32::MAX))
                 .initial_stream_window_size(HTTP2_WINDOW_BYTES)
                 .initial_connection_window_size(2 * HTTP2_WINDOW_BYTES);
-            let mut serving = pin!(builder.serve_connection(io, service));
+            let mut serving = Box::pin(builder.serve_connection(io, service));
             tokio::select! {
                 ended = serving.as_mut() => return Ok(ended?),
                 () = stopped(&mut stop) => serving.as_mut().graceful_shutdown(),
@@ -153,7 +154,7 @@ impl Server {
         } else {
             let mut builder = http1::Builder::new();
             builder.timer(TokioTimer::new()).header_read_timeout(bounds.headers).max_buf_size(READ_BUFFER_BYTES);
-            let mut serving = pin!(builder.serve_connection(io, service).with_upgrades());
+            let mut serving = Box::pin(builder.serve_connection(io, service).with_upgrades());
             tokio::select! {
                 ended = serving.as_mut() => return Ok(ended?),
                 () = stopped(&mut stop) => serving.as_mut().graceful_shutdown(),
@@ -173,18 +174,20 @@ impl Server {
         if header_bytes(request.headers()) > MAX_HEADER_BYTES {
             return error(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "headers are larger than 64 KiB");
         }
-        let id = CorrelationId(self.random.uuid());
-        request.extensions_mut().insert(id);
-        request.extensions_mut().insert(connection.peer());
-        if connection.is_plain() {
-            request.extensions_mut().insert(PlainHttp);
-        }
-        let request = request.map(Body::new);
+        let begun = Instant::now();
+        let id = CorrelationId::new(self.clock.now(), self.random.as_ref());
         let routers = &self.routers;
         let target = target(class, request.uri().path());
         let is_form = target == Target::Authority || request.uri().path().starts_with("/oauth2/");
         let router = match target {
-            Target::DataPlane => &routers.data_plane,
+            Target::DataPlane if !is_form => {
+                // Most requests: what a router would do for them is known already.
+                let (peer, is_plain) = (connection.peer(), connection.is_plain());
+                let response = routers.data_plane.answer(id, &peer, is_plain, request.map(Body::new)).await;
+                self.counted.count(target, response.status(), begun.elapsed());
+                return response;
+            }
+            Target::DataPlane => &routers.tokens,
             Target::ResourceManager => &routers.resource_manager,
             Target::Authority => &routers.authority,
             Target::Postern => &routers.postern,
@@ -192,17 +195,19 @@ impl Server {
                 return self.operations.answer(request.uri().path(), connection.arrival.loopback).await;
             }
         };
-        let begun = Instant::now();
-        let answer = router.clone().oneshot(request);
+        request.extensions_mut().insert(id);
+        request.extensions_mut().insert(connection.peer());
+        if connection.is_plain() {
+            request.extensions_mut().insert(PlainHttp);
+        }
+        let answer = Box::pin(router.clone().oneshot(request.map(Body::new)));
         // A form is as short as headers are, and whoever sends one need not be known: it may not take longer to come.
         let patience = if is_form { self.bounds.headers } else { Duration::MAX };
         let response = match tokio::time::timeout(patience, answer).await {
             Ok(answer) => answer.into_response(),
             Err(_) => error(StatusCode::REQUEST_TIMEOUT, "the request took too long to come"),
         };
-        let labels = [("target", target.as_str().to_owned()), ("status", response.status().as_str().to_owned())];
-        metrics::counter!("postern_http_requests_total", &labels).increment(1);
-        metrics::histogram!("postern_http_answer_seconds", "target" => target.as_str()).record(begun.elapsed());
+        self.counted.count(target, response.status(), begun.elapsed());
         response
     }
 

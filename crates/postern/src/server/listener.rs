@@ -119,9 +119,9 @@ async fn accept(
         tokio::time::timeout(server.bounds.handshake, stream.peek(&mut first)).await.context("nothing sent")??;
     match (seen, first) {
         (0, _) => Ok(()),
-        (_, [TLS_HANDSHAKE]) => server.tls(Box::new(stream), arrival, None, hold).await,
+        (_, [TLS_HANDSHAKE]) => Box::pin(server.tls(Box::new(stream), arrival, None, hold)).await,
         // Clients speak plain HTTP to `localhost`; nothing else ever gets it.
-        _ if arrival.loopback => server.plain(Box::new(stream), arrival, hold).await,
+        _ if arrival.loopback => Box::pin(server.plain(Box::new(stream), arrival, hold)).await,
         _ => Ok(()),
     }
 }

@@ -1,11 +1,13 @@
 //! From the socket to the router: place, TLS, tunnel, host name, correlation id.
 
 mod connection;
+mod counted;
 mod listener;
 mod names;
 mod operations;
 mod tunnel;
 
+pub(crate) use counted::Counted;
 pub(crate) use listener::bind;
 pub(crate) use names::Names;
 pub(crate) use operations::Operations;
@@ -27,12 +29,15 @@ pub(crate) struct Server {
     pub(crate) random: Arc<dyn Random>,
     pub(crate) routers: Routers,
     pub(crate) operations: Operations,
+    pub(crate) counted: Counted,
     pub(crate) bounds: Bounds,
 }
 
 /// Who answers what.
 pub(crate) struct Routers {
-    pub(crate) data_plane: axum::Router,
+    pub(crate) data_plane: postern_oci::DataPlane,
+    /// The data plane's token endpoints: the same, behind a router.
+    pub(crate) tokens: axum::Router,
     pub(crate) resource_manager: axum::Router,
     pub(crate) authority: axum::Router,
     pub(crate) postern: axum::Router,
