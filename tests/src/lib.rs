@@ -36,5 +36,5 @@ pub use containers::Containers;
 pub use golden::golden;
 pub use image::{Descriptor, Layout};
 pub use scratch::Scratch;
-pub use server::{Bootstrap, Server, binary, oci_client};
+pub use server::{Bootstrap, Server, bench_program, binary, oci_client};
 pub use tools::tool;

@@ -287,6 +287,11 @@ pub fn oci_client() -> PathBuf {
     built("oci-client-pull")
 }
 
+/// The bench: load generator and table.
+pub fn bench_program() -> PathBuf {
+    built("postern-bench")
+}
+
 fn built(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a test knows its own path");
     let mut candidates = test.ancestors().skip(1).take(2).map(|folder| folder.join(name));

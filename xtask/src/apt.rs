@@ -30,10 +30,19 @@ pub(crate) fn install(packages: &[&str]) -> Result<()> {
 /// Unpacks one package of the donor release into `folder`, from the same mirror as the machine's own packages.
 /// The machine's package lists and database are not touched.
 pub(crate) fn unpack_from_donor(package: &str, codename: &str, folder: &Path) -> Result<()> {
+    unpack_from(DONOR_RELEASE, package, codename, folder)
+}
+
+/// The same with a package of the machine's own release: nothing is installed, so that no service starts.
+pub(crate) fn unpack(package: &str, codename: &str, folder: &Path) -> Result<()> {
+    unpack_from(codename, package, codename, folder)
+}
+
+fn unpack_from(release: &str, package: &str, codename: &str, folder: &Path) -> Result<()> {
     let mirror = system_mirror(codename)?;
     let parent = folder.parent().context("the folder to unpack into has no parent")?;
     let work = parent.join(format!("unpacking.{}", std::process::id()));
-    let result = download(package, &mirror, &work).and_then(|archive| {
+    let result = download(release, package, &mirror, &work).and_then(|archive| {
         let unpacked = work.join("files");
         run(Command::new("dpkg-deb").arg("--extract").arg(&archive).arg(&unpacked))?;
         if folder.exists() {
@@ -47,14 +56,14 @@ pub(crate) fn unpack_from_donor(package: &str, codename: &str, folder: &Path) ->
     result
 }
 
-fn download(package: &str, mirror: &Mirror, work: &Path) -> Result<PathBuf> {
+fn download(release: &str, package: &str, mirror: &Mirror, work: &Path) -> Result<PathBuf> {
     let lists = work.join("lists");
     let archives = work.join("archives");
     for folder in [&lists, &archives] {
         fs::create_dir_all(folder.join("partial")).with_context(|| format!("cannot create {}", folder.display()))?;
     }
     let sources = work.join("sources.list");
-    let line = format!("deb [signed-by={}] {} {DONOR_RELEASE} main\n", mirror.keyring, mirror.address);
+    let line = format!("deb [signed-by={}] {} {release} main\n", mirror.keyring, mirror.address);
     fs::write(&sources, line).with_context(|| format!("cannot write {}", sources.display()))?;
     let settings = [
         format!("Dir::Etc::sourcelist={}", sources.display()),

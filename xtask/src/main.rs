@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, reason = "a command line tool speaks through standard output")]
 
 mod apt;
+mod bench;
 mod command;
 mod dependencies;
 mod generated;
@@ -40,7 +41,11 @@ const TASKS: &[Task] = &[
         about: "who may use whom, and what the pure crates must not pull in",
         run: dependencies::run,
     },
-    Task { name: "bench", about: "time a decision (arguments go to criterion)", run: stages::bench },
+    Task {
+        name: "bench",
+        about: "measure beside docker-registry and the machine's limits (--row NAME, --quick, --write, --dist, --smoke, --alone)",
+        run: bench::run_all,
+    },
 ];
 
 fn main() -> Result<()> {

@@ -100,7 +100,7 @@ fn install(missing: &[&str], codename: Option<&str>) -> Result<()> {
 }
 
 /// The code name of the Debian release this machine runs; nothing on other systems.
-fn debian_codename() -> Option<String> {
+pub(crate) fn debian_codename() -> Option<String> {
     let text = fs::read_to_string("/etc/os-release").ok()?;
     let field = |name: &str| {
         let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='))?;
@@ -110,7 +110,7 @@ fn debian_codename() -> Option<String> {
 }
 
 /// Outside of the checkout, so that it survives a clean clone.
-fn cache_folder() -> Result<PathBuf> {
+pub(crate) fn cache_folder() -> Result<PathBuf> {
     let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     let base = match base {
         Some(base) => base,

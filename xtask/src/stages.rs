@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use crate::command::{cargo, root, run, succeeds};
+use crate::command::{cargo, run, succeeds};
 use crate::generated::Snapshot;
 use crate::{dependencies, setup};
 
@@ -91,14 +91,6 @@ pub(crate) fn bless(filters: &[String]) -> Result<()> {
         println!("  {}", path.display());
     }
     result
-}
-
-/// `cargo xtask bench`
-pub(crate) fn bench(arguments: &[String]) -> Result<()> {
-    if !root().join("crates/access/benches").is_dir() {
-        anyhow::bail!("crates/access has no benchmarks yet");
-    }
-    run(cargo(&["bench", "--package", "postern-access", "--bench", "decide", "--"]).args(arguments))
 }
 
 fn lint_stages(stages: &mut Stages) -> Result<()> {
