@@ -3,7 +3,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use hyper::body::Incoming;
@@ -18,8 +17,8 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio_rustls::LazyConfigAcceptor;
 use tower::ServiceExt as _;
 
-use super::Server;
 use super::names::{Class, Target, split_host, target};
+use super::{Server, leftover};
 use crate::places::Arrival;
 
 /// Bytes of a request's headers, all together.
@@ -164,7 +163,7 @@ impl Server {
         Ok(ended?)
     }
 
-    async fn answer(self: Arc<Self>, connection: &Arc<Connection>, mut request: Request<Incoming>) -> Response {
+    async fn answer(self: Arc<Self>, connection: &Arc<Connection>, request: Request<Incoming>) -> Response {
         if request.method() == Method::CONNECT {
             return self.connect(connection, request);
         }
@@ -176,6 +175,7 @@ impl Server {
         }
         let begun = Instant::now();
         let id = CorrelationId::new(self.clock.now(), self.random.as_ref());
+        let (mut request, leftover) = leftover::watch(request);
         let routers = &self.routers;
         let target = target(class, request.uri().path());
         let is_form = target == Target::Authority || request.uri().path().starts_with("/oauth2/");
@@ -183,7 +183,8 @@ impl Server {
             Target::DataPlane if !is_form => {
                 // Most requests: what a router would do for them is known already.
                 let (peer, is_plain) = (connection.peer(), connection.is_plain());
-                let response = routers.data_plane.answer(id, &peer, is_plain, request.map(Body::new)).await;
+                let response = routers.data_plane.answer(id, &peer, is_plain, request).await;
+                leftover::discard(leftover).await;
                 self.counted.count(target, response.status(), begun.elapsed());
                 return response;
             }
@@ -200,13 +201,14 @@ impl Server {
         if connection.is_plain() {
             request.extensions_mut().insert(PlainHttp);
         }
-        let answer = Box::pin(router.clone().oneshot(request.map(Body::new)));
+        let answer = Box::pin(router.clone().oneshot(request));
         // A form is as short as headers are, and whoever sends one need not be known: it may not take longer to come.
         let patience = if is_form { self.bounds.headers } else { Duration::MAX };
         let response = match tokio::time::timeout(patience, answer).await {
             Ok(answer) => answer.into_response(),
             Err(_) => error(StatusCode::REQUEST_TIMEOUT, "the request took too long to come"),
         };
+        leftover::discard(leftover).await;
         self.counted.count(target, response.status(), begun.elapsed());
         response
     }

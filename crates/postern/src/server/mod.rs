@@ -2,6 +2,7 @@
 
 mod connection;
 mod counted;
+mod leftover;
 mod listener;
 mod names;
 mod operations;
