@@ -298,15 +298,17 @@ async fn discovery(
     )
 }
 
-/// Where this authority is reached: its name, with the port that the client used, whatever that was behind a proxy.
+/// Where this authority is reached: the name and port that the client used, whatever is between it and here. The listener lets only
+/// names of this server through.
 fn base_url(identity: &Identity, uri: &Uri, headers: &HeaderMap) -> String {
     // HTTP/2 has the host in the address, HTTP/1.1 in the header.
     let in_header = || headers.get(HOST)?.to_str().ok()?.parse::<Authority>().ok();
-    let port = uri.authority().cloned().or_else(in_header).and_then(|host| host.port_u16());
-    let authority = &identity.settings.authority;
-    match port {
-        Some(port) if port != 443 => format!("https://{authority}:{port}"),
-        _ => format!("https://{authority}"),
+    match uri.authority().cloned().or_else(in_header) {
+        Some(host) => match host.port_u16() {
+            Some(port) if port != 443 => format!("https://{}:{port}", host.host()),
+            _ => format!("https://{}", host.host()),
+        },
+        None => format!("https://{}", identity.settings.authority),
     }
 }
 

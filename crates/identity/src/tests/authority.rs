@@ -115,6 +115,8 @@ async fn discovery_and_keys() {
     assert_eq!(document["authorization_endpoint"], format!("{base}/oauth2/v2.0/authorize"));
     let (_, _, document) = get(&format!("https://{AUTHORITY}/{TENANT}/v2.0/.well-known/openid-configuration")).await;
     assert_eq!(document["issuer"], format!("https://{AUTHORITY}/{TENANT}/v2.0"));
+    let (_, _, document) = get(&format!("https://azurecr.test/{TENANT}/v2.0/.well-known/openid-configuration")).await;
+    assert_eq!(document["token_endpoint"], format!("https://azurecr.test/{TENANT}/oauth2/v2.0/token"));
     let (_, _, document) = get("/Organizations/v2.0/.well-known/openid-configuration").await;
     assert_eq!(document["token_endpoint"], format!("https://{AUTHORITY}:8443/organizations/oauth2/v2.0/token"));
     assert_eq!(get(&format!("/{STRANGER}/v2.0/.well-known/openid-configuration")).await.0, StatusCode::BAD_REQUEST);
