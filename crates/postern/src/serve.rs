@@ -120,7 +120,7 @@ impl Running {
         let addresses = listeners.addresses()?;
         let port = addresses.first().context("nothing is bound")?.port();
         let responder = Responder::bind(&config.dns.listen, &places.resolvers())?;
-        let suffix = format!("{}:{port}", config.server.suffix);
+        let suffix = with_port(&config.server.suffix, port);
 
         let store = Store::open(StoreOptions {
             max_blob_bytes: config.limits.blob_bytes,
@@ -140,7 +140,7 @@ impl Running {
         .await?;
         let ground = first_start::ground(&directory, config, random.as_ref()).await?;
         let names = Names::new(&config.server.suffix);
-        let arm_endpoint = format!("https://localhost:{port}");
+        let arm_endpoint = format!("https://{}", with_port("localhost", port));
         let identity = Identity::open(IdentityOptions {
             store: store.clone(),
             directory: directory.clone(),
@@ -321,6 +321,11 @@ fn upkeep(metrics: PrometheusHandle) -> AbortHandle {
     task.abort_handle()
 }
 
+/// A host as clients write it: they know the port of HTTPS, and keep their logins under names without it.
+fn with_port(host: &str, port: u16) -> String {
+    if port == 443 { host.to_owned() } else { format!("{host}:{port}") }
+}
+
 fn metrics_handle() -> anyhow::Result<PrometheusHandle> {
     Ok(PrometheusBuilder::new().install_recorder()?)
 }
@@ -334,4 +339,15 @@ fn start_log(config: &LogConfig) -> anyhow::Result<()> {
         LogFormat::Json => builder.json().flatten_event(true).init(),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::with_port;
+
+    #[test]
+    fn hosts_leave_out_the_usual_port() {
+        assert_eq!(with_port("azurecr.io", 443), "azurecr.io");
+        assert_eq!(with_port("azurecr.io.localhost", 5443), "azurecr.io.localhost:5443");
+    }
 }
