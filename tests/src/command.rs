@@ -7,7 +7,7 @@ use std::io::{Seek, Write};
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
-use std::process::{Child, ExitStatus};
+use std::process::{Child, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -136,6 +136,16 @@ impl Command {
             signal: status.signal(),
             over_limit,
         }
+    }
+
+    /// Starts the program and leaves it running, as the head of a group of its own. Its output goes to the file.
+    pub(crate) fn start(mut self, input: impl Into<Stdio>, output: &File) -> Child {
+        if let Some(place) = &self.place {
+            self.inner = entering(place, &self.inner);
+        }
+        self.inner.process_group(0).stdin(input).stdout(same(output)).stderr(same(output));
+        let command = shown(&self.inner);
+        self.inner.spawn().unwrap_or_else(|error| panic!("cannot start {command}: {error}"))
     }
 
     /// Runs the program and returns what it wrote to standard output; the test fails unless it succeeds.

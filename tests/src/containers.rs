@@ -1,4 +1,4 @@
-//! skopeo, buildah, podman and oras with storage, settings and credentials of their own.
+//! skopeo, buildah, podman, docker, oras and cosign with storage, settings and credentials of their own.
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -10,7 +10,7 @@ use rustix::process::{Pid, PidfdFlags, Resource, Signal, getrlimit, pidfd_open, 
 use serde_json::json;
 
 use crate::bench::Place;
-use crate::{Command, Scratch, tool};
+use crate::{Command, Engine, Scratch, tool};
 
 /// What container engines raise the number of open files to where nothing limits it.
 const MOST_OPEN_FILES: u64 = 1_048_576;
@@ -112,9 +112,34 @@ impl Containers {
         self.client("oras").current_dir(self.scratch.path())
     }
 
+    /// cosign. What it signs with and verifies stays on this machine: its logs are on the internet.
+    pub fn cosign(&self) -> Command {
+        self.client("cosign").env("COSIGN_PASSWORD", "").current_dir(self.scratch.path())
+    }
+
+    /// The `oci-client` crate as a program: verb and image.
+    pub fn oci_client(&self) -> Command {
+        self.settings(Command::new(crate::oci_client()))
+    }
+
+    /// A container engine that docker talks to.
+    pub fn engine(&self) -> Engine<'_> {
+        self.engine_through(Command::new("env"))
+    }
+
+    /// The same, started by another program, which gets the engine's command line as its last arguments.
+    pub fn engine_through(&self, launcher: Command) -> Engine<'_> {
+        Engine::start(self, launcher, &self.scratch.join("docker.sock"))
+    }
+
     fn client(&self, name: &str) -> Command {
+        self.settings(Command::new(tool(name)))
+    }
+
+    /// Lets a program, and whatever it starts, be a client like the others.
+    pub fn settings(&self, command: Command) -> Command {
         let folder = self.scratch.path();
-        let mut command = Command::new(tool(name))
+        let mut command = command
             .env("HOME", folder.join("home"))
             .env("TMPDIR", folder.join("tmp"))
             .env("XDG_RUNTIME_DIR", folder.join("runtime"))

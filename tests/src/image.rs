@@ -105,6 +105,7 @@ impl Layout {
                 "architecture": architecture(),
                 "os": "linux",
                 "config": { "Cmd": command, "Env": ["PATH=/bin"] },
+                "history": [{ "created_by": "made by hand" }],
                 "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{}", sha256(tar))] },
             }),
         );

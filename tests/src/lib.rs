@@ -2,7 +2,8 @@
 //! images made by hand.
 //!
 //! - [`Server`] starts the built `postern`, waits until it says that it is ready and ends it.
-//! - [`Containers`] runs skopeo, buildah, podman and oras with storage, settings and credentials of their own.
+//! - [`Containers`] runs skopeo, buildah, podman, docker, oras and cosign with storage, settings and credentials of their own.
+//! - [`Sdk`] runs the Azure libraries of the data plane.
 //! - [`Layout`] writes images byte by byte, so that they also serve as material no other code here has touched.
 //! - [`bench`] makes networks with places in them, which programs and servers run in.
 //! - [`Command`] runs a program with a time limit and shows everything when the outcome is not the expected one.
@@ -22,19 +23,23 @@ pub mod bench;
 mod command;
 mod containers;
 pub mod disk;
+mod engine;
 mod golden;
 mod image;
 pub mod matrix;
 pub mod registry;
 mod scratch;
+mod sdk;
 mod server;
 mod tools;
 
 pub use admin::{Admin, demo, postern, run_postern};
 pub use command::{Command, Outcome};
 pub use containers::Containers;
+pub use engine::Engine;
 pub use golden::golden;
 pub use image::{Descriptor, Layout};
 pub use scratch::Scratch;
+pub use sdk::Sdk;
 pub use server::{Bootstrap, Server, bench_program, binary, oci_client};
 pub use tools::tool;

@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::bench::Place;
 use crate::command::{content, entering, same, search_path, unnamed_file, wait_at_most};
-use crate::{Command, Scratch, tool};
+use crate::{Command, Scratch, tool, tools};
 
 /// Start of the one line on standard output that says the server answers; the path of the bootstrap file follows.
 const READY: &str = "postern is ready: ";
@@ -78,6 +78,25 @@ impl Server {
         command.args(arguments);
         command.env_clear().envs(variables.iter().copied());
         Self::launch(command, data)
+    }
+
+    /// A server with fresh data whose clock is set by a file: `+0` is now, `+90m` is in an hour and a half. It is looked at whenever the
+    /// server asks for the time.
+    pub fn start_with_clock(clock: &Path) -> Self {
+        let scratch = Scratch::new();
+        let data = scratch.join("data");
+        let mut command = std::process::Command::new("env");
+        command
+            .arg(format!("LD_PRELOAD={}", tools::clock_library().display()))
+            .arg(format!("FAKETIME_TIMESTAMP_FILE={}", clock.display()))
+            // Waiting times stay what they are.
+            .args(["FAKETIME_NO_CACHE=1", "FAKETIME_DONT_FAKE_MONOTONIC=1"])
+            .arg(binary())
+            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+            .arg(&data);
+        let mut server = Self::launch(command, &data);
+        server.scratch = Some(scratch);
+        server
     }
 
     /// A server in a place of the bench, with further arguments of `postern serve`.
@@ -284,7 +303,7 @@ pub fn binary() -> PathBuf {
 
 /// The client made with the `oci-client` crate.
 pub fn oci_client() -> PathBuf {
-    built("oci-client-pull")
+    built("oci-client")
 }
 
 /// The bench: load generator and table.

@@ -1,4 +1,4 @@
-//! Debian's package manager: installing packages, and taking one package's files from the next Debian release.
+//! Debian's package manager: installing packages, and taking single packages' files from the next Debian release.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::command::run;
 
-/// The release that `oras` first came with. Its files need nothing but a C library that Debian 12 has too.
+/// The release that `oras` and `cosign` first came with. Their files need nothing but a C library that Debian 12 has too.
 const DONOR_RELEASE: &str = "trixie";
 const DEFAULT_KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// Names a source may use for a whole release instead of its code name.
@@ -27,28 +27,31 @@ pub(crate) fn install(packages: &[&str]) -> Result<()> {
     run(apt_get().args(["install", "--yes", "--no-install-recommends"]).args(packages))
 }
 
-/// Unpacks one package of the donor release into `folder`, from the same mirror as the machine's own packages.
-/// The machine's package lists and database are not touched.
-pub(crate) fn unpack_from_donor(package: &str, codename: &str, folder: &Path) -> Result<()> {
-    unpack_from(DONOR_RELEASE, package, codename, folder)
+/// Unpacks packages of the donor release, each into a folder of its name below `folder`, from the same mirror as the
+/// machine's own packages. The machine's package lists and database are not touched.
+pub(crate) fn unpack_from_donor(packages: &[&str], codename: &str, folder: &Path) -> Result<()> {
+    unpack_from(DONOR_RELEASE, packages, codename, folder)
 }
 
-/// The same with a package of the machine's own release: nothing is installed, so that no service starts.
-pub(crate) fn unpack(package: &str, codename: &str, folder: &Path) -> Result<()> {
-    unpack_from(codename, package, codename, folder)
+/// The same with packages of the machine's own release: nothing is installed, so that no service starts.
+pub(crate) fn unpack(packages: &[&str], codename: &str, folder: &Path) -> Result<()> {
+    unpack_from(codename, packages, codename, folder)
 }
 
-fn unpack_from(release: &str, package: &str, codename: &str, folder: &Path) -> Result<()> {
+fn unpack_from(release: &str, packages: &[&str], codename: &str, folder: &Path) -> Result<()> {
     let mirror = system_mirror(codename)?;
-    let parent = folder.parent().context("the folder to unpack into has no parent")?;
-    let work = parent.join(format!("unpacking.{}", std::process::id()));
-    let result = download(release, package, &mirror, &work).and_then(|archive| {
-        let unpacked = work.join("files");
-        run(Command::new("dpkg-deb").arg("--extract").arg(&archive).arg(&unpacked))?;
-        if folder.exists() {
-            fs::remove_dir_all(folder).with_context(|| format!("cannot replace {}", folder.display()))?;
-        }
-        fs::rename(&unpacked, folder).with_context(|| format!("cannot create {}", folder.display()))
+    let work = folder.join(format!("unpacking.{}", std::process::id()));
+    let result = download(release, packages, &mirror, &work).and_then(|archives| {
+        packages.iter().zip(&archives).try_for_each(|(package, archive)| {
+            let unpacked = work.join("files").join(package);
+            fs::create_dir_all(&unpacked).with_context(|| format!("cannot create {}", unpacked.display()))?;
+            run(Command::new("dpkg-deb").arg("--extract").arg(archive).arg(&unpacked))?;
+            let target = folder.join(package);
+            if target.exists() {
+                fs::remove_dir_all(&target).with_context(|| format!("cannot replace {}", target.display()))?;
+            }
+            fs::rename(&unpacked, &target).with_context(|| format!("cannot create {}", target.display()))
+        })
     });
     if work.exists() {
         fs::remove_dir_all(&work).with_context(|| format!("cannot remove {}", work.display()))?;
@@ -56,7 +59,8 @@ fn unpack_from(release: &str, package: &str, codename: &str, folder: &Path) -> R
     result
 }
 
-fn download(release: &str, package: &str, mirror: &Mirror, work: &Path) -> Result<PathBuf> {
+/// The archives, in the order of the packages.
+fn download(release: &str, packages: &[&str], mirror: &Mirror, work: &Path) -> Result<Vec<PathBuf>> {
     let lists = work.join("lists");
     let archives = work.join("archives");
     for folder in [&lists, &archives] {
@@ -87,11 +91,20 @@ fn download(release: &str, package: &str, mirror: &Mirror, work: &Path) -> Resul
         command
     };
     run(configured().arg("update"))?;
-    run(configured().arg("download").arg(package))?;
+    run(configured().arg("download").args(packages))?;
+    packages.iter().map(|package| archive_of(package, work)).collect()
+}
+
+/// apt names an archive `NAME_VERSION_ARCHITECTURE.deb`.
+fn archive_of(package: &str, work: &Path) -> Result<PathBuf> {
     let entries = fs::read_dir(work).with_context(|| format!("cannot list {}", work.display()))?;
     entries
         .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-        .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
+        .find(|path| {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let is_archive = path.extension().is_some_and(|extension| extension == "deb");
+            is_archive && name.strip_prefix(package).is_some_and(|rest| rest.starts_with('_'))
+        })
         .with_context(|| format!("apt-get downloaded no package {package}"))
 }
 

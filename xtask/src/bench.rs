@@ -47,13 +47,14 @@ pub(crate) fn run_all(arguments: &[String]) -> Result<()> {
 
 /// A program of the system, or else from Debian's package, unpacked: an installed package would start a service.
 fn program(name: &str, package: &str, path: &str) -> Result<PathBuf> {
-    let folder = cache_folder()?.join(package);
+    let cache = cache_folder()?;
+    let folder = cache.join(package);
     if let Some(found) = find_program(name).or_else(|| Some(folder.join(path)).filter(|path| path.is_file())) {
         return Ok(found);
     }
     let Some(codename) = debian_codename() else {
         bail!("the bench needs `{name}`, please install it; it need not run as a service");
     };
-    apt::unpack(package, &codename, &folder)?;
+    apt::unpack(&[package], &codename, &cache)?;
     Ok(folder.join(path))
 }

@@ -1,7 +1,7 @@
 //! The menu of development tasks: `cargo xtask` lists them, `cargo xtask test` is what continuous integration runs.
 //!
 //! Tasks call programs with inherited output and stop at the first failure. Nothing here reaches the network
-//! except through `apt-get` (in `setup`) and `cargo`.
+//! except through `apt-get`, `pip` and `npm` (in `setup`) and `cargo`.
 #![expect(clippy::print_stdout, reason = "a command line tool speaks through standard output")]
 
 mod apt;
@@ -9,6 +9,7 @@ mod bench;
 mod command;
 mod dependencies;
 mod generated;
+mod sdk;
 mod setup;
 mod stages;
 

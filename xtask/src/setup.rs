@@ -6,14 +6,14 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::apt;
 use crate::command::{self, capture, cargo, find_program, succeeds};
+use crate::{apt, sdk};
 
 /// Names the folder with programs that are not installed in the system, for the tests to find.
 pub(crate) const TOOLS_VARIABLE: &str = "POSTERN_TEST_TOOLS";
 
-/// The oldest Debian release whose packages are used; it lacks `oras`.
-const CODENAME_WITHOUT_ORAS: &str = "bookworm";
+/// The oldest Debian release whose packages are used; it lacks what is borrowed.
+const BORROWING_CODENAME: &str = "bookworm";
 /// How much of a program is searched for the name of its loader.
 const LOADER_SEARCH_BYTES: usize = 4096;
 
@@ -30,6 +30,30 @@ struct Need {
     present: fn() -> bool,
 }
 
+/// A program that Debian 12 has no package of. Its files come from the next release, and lie below a folder of the package's name.
+struct Borrowed {
+    package: &'static str,
+    program: &'static str,
+    version: &'static [&'static str],
+}
+
+impl Borrowed {
+    fn file(&self, cache: &Path) -> PathBuf {
+        cache.join(self.package).join("usr/bin").join(self.program)
+    }
+
+    fn path(&self, cache: &Path) -> PathBuf {
+        find_program(self.program).unwrap_or_else(|| self.file(cache))
+    }
+}
+
+const BORROWED: &[Borrowed] = &[
+    Borrowed { package: "oras", program: "oras", version: &["version"] },
+    Borrowed { package: "cosign", program: "cosign", version: &["version"] },
+    // The client only: the engine behind it is podman's.
+    Borrowed { package: "docker-cli", program: "docker", version: &["--version"] },
+];
+
 const NEEDS: &[Need] = &[
     Need { package: "skopeo", present: || find_program("skopeo").is_some() },
     Need { package: "buildah", present: || find_program("buildah").is_some() },
@@ -39,6 +63,8 @@ const NEEDS: &[Need] = &[
     Need { package: "iproute2", present: || find_program("ip").is_some() },
     Need { package: "curl", present: || find_program("curl").is_some() },
     Need { package: "ca-certificates", present: || Path::new("/etc/ssl/certs/ca-certificates.crt").is_file() },
+    Need { package: "libfaketime", present: has_clock_library },
+    Need { package: "python3-venv", present: sdk::python_makes_environments },
 ];
 
 /// `cargo xtask setup`
@@ -48,39 +74,44 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         [flag] if flag == "--with-nextest" => Nextest::Install,
         _ => bail!("setup takes only --with-nextest"),
     };
-    let folder = tools(nextest)?;
+    let cache = tools(nextest)?;
     for need in NEEDS {
         println!("  {:<18}present", need.package);
     }
-    let oras = find_program("oras").unwrap_or_else(|| folder.join("oras"));
-    println!("  {:<18}{}", "oras", oras.display());
+    for borrowed in BORROWED {
+        println!("  {:<18}{}", borrowed.package, borrowed.path(&cache).display());
+    }
+    for (name, path) in sdk::places(&cache) {
+        println!("  {name:<18}{}", path.display());
+    }
     Ok(())
 }
 
 /// Makes sure that everything is there and returns the folder to pass on in [`TOOLS_VARIABLE`].
 pub(crate) fn tools(nextest: Nextest) -> Result<PathBuf> {
-    let cache = cache_folder()?.join("oras");
-    let folder = cache.join("usr/bin");
+    let cache = cache_folder()?;
+    let codename = debian_codename();
     let mut missing: Vec<&str> = NEEDS.iter().filter(|need| !(need.present)()).map(|need| need.package).collect();
-    let oras_missing = find_program("oras").is_none() && !folder.join("oras").is_file();
-    if !missing.is_empty() || oras_missing {
-        let codename = debian_codename();
-        let oras_is_borrowed = codename.as_deref() == Some(CODENAME_WITHOUT_ORAS);
-        if oras_missing && !oras_is_borrowed {
-            missing.push("oras");
-        }
-        if !missing.is_empty() {
-            install(&missing, codename.as_deref())?;
-        }
-        if let Some(codename) = codename.filter(|_| oras_missing && oras_is_borrowed) {
-            apt::unpack_from_donor("oras", &codename, &cache)?;
-            command::run(Command::new(folder.join("oras")).arg("version"))?;
+    let absent: Vec<&Borrowed> = BORROWED.iter().filter(|borrowed| !borrowed.path(&cache).is_file()).collect();
+    let borrow = codename.as_deref() == Some(BORROWING_CODENAME);
+    if !borrow {
+        missing.extend(absent.iter().map(|borrowed| borrowed.package));
+    }
+    if !missing.is_empty() {
+        install(&missing, codename.as_deref())?;
+    }
+    if let Some(codename) = codename.filter(|_| borrow && !absent.is_empty()) {
+        let packages: Vec<&str> = absent.iter().map(|borrowed| borrowed.package).collect();
+        apt::unpack_from_donor(&packages, &codename, &cache)?;
+        for borrowed in absent {
+            command::run(Command::new(borrowed.file(&cache)).args(borrowed.version))?;
         }
     }
+    sdk::install(&cache)?;
     if nextest == Nextest::Install && !succeeds(&mut cargo(&["nextest", "--version"])) {
         command::run(&mut cargo(&["install", "--locked", "cargo-nextest"]))?;
     }
-    Ok(folder)
+    Ok(cache)
 }
 
 fn install(missing: &[&str], codename: Option<&str>) -> Result<()> {
@@ -123,6 +154,12 @@ pub(crate) fn cache_folder() -> Result<PathBuf> {
 
 fn is_root() -> Result<bool> {
     Ok(capture(Command::new("id").arg("--user"))?.trim() == "0")
+}
+
+/// Debian keeps the library in a folder of the processor's name.
+fn has_clock_library() -> bool {
+    let mut folders = fs::read_dir("/usr/lib").into_iter().flatten().filter_map(Result::ok);
+    folders.any(|folder| folder.path().join("faketime/libfaketimeMT.so.1").is_file())
 }
 
 /// A program without a loader runs inside an image that holds nothing else.
