@@ -80,6 +80,7 @@ impl Place {
         ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "AWS_CA_BUNDLE"]
             .iter()
             .fold(Command::new(program), |command, name| command.env(name, AUTHORITIES))
+            .env("TMPDIR", std::env::temp_dir())
             .within(self)
     }
 
@@ -133,10 +134,9 @@ impl Place {
         ["nsenter".to_owned(), format!("--net={}", self.network_namespace().display()), mounts, "--".to_owned()]
     }
 
-    /// Replaces its hosts file: addresses and their names.
-    pub(super) fn set_hosts(&self, hosts: &[(IpAddr, String)]) {
-        let lines = hosts.iter().map(|(address, names)| format!("{address} {names}\n"));
-        self.set_file("hosts", &format!("{LOCAL_HOSTS}{}", lines.collect::<String>()));
+    /// The address that it asks for names.
+    pub(super) fn set_resolver(&self, resolver: IpAddr) {
+        self.set_file("resolv.conf", &format!("nameserver {resolver}\noptions timeout:2 attempts:3\n"));
     }
 
     fn set_file(&self, file: &str, content: &str) {

@@ -1,6 +1,6 @@
 //! Running a test's body in namespaces of its own.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -40,19 +40,37 @@ exec "$@"
 /// Root makes the namespaces directly, everybody else inside a user namespace. The test fails where neither is allowed.
 pub fn inside<F: FnOnce()>(body: F) {
     let test = test_of::<F>();
-    if std::env::var_os(VARIABLE).is_some_and(|inside| inside == *test) {
+    if let Some(output) = run(&test, body, &[test.as_ref(), "--exact".as_ref(), "--nocapture".as_ref()]) {
+        report(&test, &output);
+    }
+}
+
+/// The same for a whole program, which is started once more with its arguments. Gives what the body has printed, outside only.
+pub fn program(body: impl FnOnce()) -> Option<String> {
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let arguments: Vec<&OsStr> = arguments.iter().map(OsString::as_os_str).collect();
+    let output = run("program", body, &arguments)?;
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    match stdout.split_once(DONE) {
+        Some((printed, _)) if output.status.success() => Some(printed.to_owned()),
+        _ => panic!("{stdout}{}", String::from_utf8_lossy(&output.stderr)),
+    }
+}
+
+/// Runs the body if this is the copy of that name; otherwise starts the copy, and gives how it ended.
+fn run(name: &str, body: impl FnOnce(), arguments: &[&OsStr]) -> Option<Output> {
+    if std::env::var_os(VARIABLE).is_some_and(|inside| inside == name) {
         body();
         crate::command::say(DONE);
-        return;
+        return None;
     }
     let namespaces = namespaces().unwrap_or_else(|problem| panic!("{problem}"));
-    let test_process = std::env::current_exe().expect("a test knows its own path");
+    let own = std::env::current_exe().expect("a program knows its own path");
     let mut command = unshare(namespaces);
-    command.args(["sh", "-c", PREPARE, "sh"]).arg(test_process).args([&*test, "--exact", "--nocapture"]);
-    command.env(VARIABLE, &*test).env("TMPDIR", temporary_folder()).env("FOLDER", FOLDER);
+    command.args(["sh", "-c", PREPARE, "sh"]).arg(own).args(arguments);
+    command.env(VARIABLE, name).env("TMPDIR", temporary_folder()).env("FOLDER", FOLDER);
     command.env("COVERED", COVERED.join(" ")).env("PATH", crate::command::search_path());
-    let output = command.stdin(Stdio::null()).output().expect("unshare can be started");
-    report(&test, &output);
+    Some(command.stdin(Stdio::null()).output().expect("unshare can be started"))
 }
 
 /// The test's path as the test harness has it, from the type of its closure: `clients::pull::{{closure}}`.

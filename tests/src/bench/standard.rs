@@ -1,37 +1,28 @@
 //! The places that the documents speak of, and a server that knows them.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
-use super::fabric::{FABRIC, Fabric};
+use super::topology::{self, Spec, Way};
 use super::{Place, sandbox};
 use crate::{Admin, Command, Server};
 
 /// The port of all addresses: names have no port then.
-const PORT: u16 = 443;
+pub(super) const PORT: u16 = 443;
 /// Registries are named as in the documents.
-const SUFFIX: &str = "azurecr.io";
+pub(super) const SUFFIX: &str = "azurecr.io";
+/// The server's address on the public networks.
+pub(super) const PUBLIC: &str = "198.18.0.10";
+pub(super) const PUBLIC_V6: &str = "2001:db8:18::10";
 /// The subscription of everything.
 const SUBSCRIPTION: &str = "5b5c0000-0000-4000-8000-000000000001";
 /// The group of everything; the first registry is in it.
 const GROUP: &str = "postern";
-/// The server's address on the public networks.
-const PUBLIC: &str = "198.18.0.10";
-const PUBLIC_V6: &str = "2001:db8:18::10";
-/// Their addresses on its networks.
-const ENDPOINTS: [(&str, &str); 2] = [("vnet-a", "10.0.0.10"), ("vnet-b", "10.0.0.20")];
-const SUBNETS: [(&str, &str); 2] = [("subnet", "10.1.0.0/24"), ("other-subnet", "10.2.0.0/24")];
-
-/// Machines on public networks: name, network and addresses.
-const PUBLIC_PLACES: [(&str, &str, &[&str]); 5] = [
-    ("internet", "net-internet", &["203.0.113.9/24"]),
-    ("ipv6", "net-internet", &["203.0.113.6/24", "2001:db8::7/64"]),
-    ("office", "net-office", &["198.51.100.7/24"]),
-    ("shared-pool", "net-pool", &["192.0.2.40/24"]),
-    ("workload", "net-internet", &["203.0.113.77/24"]),
-];
+/// What the server says when it has read its configuration again.
+const READ_AGAIN: &str = "configuration and certificate read again";
+const RELOAD_LIMIT: Duration = Duration::from_secs(30);
 
 /// Places, joined as the module's documentation draws them, and a server among them.
 #[derive(Debug)]
@@ -40,104 +31,108 @@ pub struct Bench {
     server: Option<Server>,
     server_place: Place,
     places: Vec<Place>,
-    /// Registries, and the place whose private endpoint leads to them there.
-    names: Vec<(String, Option<String>)>,
+    setup: Setup,
+}
+
+/// What a bench is made of.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Its places.
+    pub places: Vec<Spec>,
+    /// Lines of the section `[access]` of the server's configuration.
+    pub access: String,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self { places: topology::standard(), access: String::new() }
+    }
+}
+
+impl Setup {
+    /// Gives a place's private endpoint or subnet another resource id.
+    #[must_use]
+    pub fn resource(mut self, place: &str, id: &str) -> Self {
+        let found = self.places.iter_mut().find(|spec| spec.name == place);
+        found.unwrap_or_else(|| panic!("the bench has no place `{place}`")).resource = Some(id.to_owned());
+        self
+    }
 }
 
 impl Bench {
     /// All places, and no server yet.
-    fn networks() -> Self {
-        let mut fabric = Fabric::new();
-        fabric.network("net-server", &["198.18.0.1/24", "2001:db8:18::1/64"]);
-        fabric.network("net-internet", &["203.0.113.1/24", "2001:db8::1/64"]);
-        fabric.network("net-office", &["198.51.100.1/24"]);
-        fabric.network("net-pool", &["192.0.2.1/24"]);
-        for network in ["net-vnet-a", "net-vnet-b", "net-subnet", "net-other", "net-peered"] {
-            fabric.network(network, &[]);
-        }
-        fabric.namespace("server");
-        for (device, network, addresses) in [
-            ("public0", "net-server", [format!("{PUBLIC}/24"), format!("{PUBLIC_V6}/64")].as_slice()),
-            ("vneta0", "net-vnet-a", &["10.0.0.10/24".to_owned()]),
-            ("vnetb0", "net-vnet-b", &["10.0.0.20/24".to_owned()]),
-            ("subnet0", "net-subnet", &["10.1.0.1/24".to_owned()]),
-            ("other0", "net-other", &["10.2.0.1/24".to_owned()]),
-            ("peered0", "net-peered", &["10.9.0.1/24".to_owned()]),
-        ] {
-            let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
-            fabric.join("server", device, network, &addresses);
-        }
-        fabric.line("server", "route add default via 198.18.0.1");
-        fabric.line("server", "route add ::/0 via 2001:db8:18::1");
-        // Two networks have the same prefix: what a private endpoint answers leaves by its own device.
-        for (number, (device, address)) in [("vneta0", "10.0.0.10"), ("vnetb0", "10.0.0.20")].into_iter().enumerate() {
-            let table = 101 + number;
-            fabric.line("server", &format!("rule add from {address} lookup {table}"));
-            fabric.line("server", &format!("route add 10.0.0.0/24 dev {device} table {table}"));
-        }
-        for (place, network, addresses) in PUBLIC_PLACES {
-            fabric.namespace(place);
-            fabric.join(place, "eth0", network, addresses);
-            for address in addresses {
-                let all = if address.contains(':') { "::/0" } else { "0.0.0.0/0" };
-                fabric.line(place, &format!("route add {all} via {}", gateway(address)));
-            }
-        }
-        for (place, network, address, outbound) in [
-            ("vnet-a", "net-vnet-a", "10.0.0.4/24", "203.0.113.104/24"),
-            ("vnet-b", "net-vnet-b", "10.0.0.4/24", "203.0.113.105/24"),
-        ] {
-            fabric.namespace(place);
-            fabric.join(place, "eth0", network, &[address]);
-            // What the network has for everything else: an outbound address on the internet.
-            fabric.join(place, "out0", "net-internet", &[outbound]);
-            fabric.line(place, "route add default via 203.0.113.1");
-        }
-        for (place, network, address) in [
-            ("subnet", "net-subnet", "10.1.0.4/24"),
-            ("other-subnet", "net-other", "10.2.0.4/24"),
-            ("peered", "net-peered", "10.9.0.4/24"),
-        ] {
-            fabric.namespace(place);
-            fabric.join(place, "eth0", network, &[address]);
-            fabric.line(place, &format!("route add default via {}", gateway(address)));
-        }
-        debug_assert_eq!(FABRIC, "fabric", "the drawing calls it so");
-        fabric.build();
-        let mut places: Vec<Place> = PUBLIC_PLACES
-            .iter()
-            .map(|(name, _, addresses)| {
-                // The address that says what the place is about: the last.
-                Place::new(name, addresses.iter().rev().map(|address| host(address)).collect())
-            })
-            .collect();
-        for (name, address) in [
-            ("vnet-a", "10.0.0.4"),
-            ("vnet-b", "10.0.0.4"),
-            ("subnet", "10.1.0.4"),
-            ("other-subnet", "10.2.0.4"),
-            ("peered", "10.9.0.4"),
-        ] {
-            places.push(Place::new(name, vec![host(address)]));
-        }
+    fn networks(setup: Setup) -> Self {
+        topology::build(&setup.places);
+        let place = |spec: &Spec| {
+            let place = Place::new(&spec.name, spec.addresses.iter().map(|address| host(address)).collect());
+            place.set_resolver(match &spec.by {
+                Way::PrivateEndpoint(endpoint) => host(endpoint),
+                Way::Internet | Way::ServiceEndpoint | Way::Peering(_) => host(PUBLIC),
+            });
+            place
+        };
+        let places = setup.places.iter().map(place).collect();
         let server_place = Place::new("server", vec![host(PUBLIC)]);
-        Self { server: None, server_place, places, names: Vec::new() }
+        server_place.set_resolver(host(PUBLIC));
+        Self { server: None, server_place, places, setup }
     }
 
     /// All places and a server in their middle: registries are named as in the documents (`<name>.azurecr.io`, port 443), and the
     /// bench's authority is the system's. The first registry is called `postern`.
     #[expect(clippy::new_without_default, reason = "starting a server is not a default value")]
     pub fn new() -> Self {
-        let mut bench = Self::networks();
-        let config = sandbox::path("postern.toml");
-        fs::write(&config, configuration("")).expect("the bench's folder can be written");
-        let config = config.display().to_string();
-        let server = Server::start_at(&bench.server_place, &sandbox::path("data"), &["--config", &config]);
+        Self::with(Setup::default())
+    }
+
+    /// The same with another configuration.
+    pub fn with(setup: Setup) -> Self {
+        let mut bench = Self::networks(setup);
+        bench.restart();
+        bench
+    }
+
+    /// Ends the server. Its data stays.
+    pub fn stop(&mut self) {
+        self.server = None;
+    }
+
+    /// Starts the server, on the data that it left if it ran before.
+    pub fn restart(&mut self) {
+        self.stop();
+        self.write_configuration();
+        let config = configuration_file().display().to_string();
+        let server = Server::start_at(&self.server_place, &self.data(), &["--config", &config]);
         let authority = fs::read(&server.bootstrap().ca_file).expect("a server writes its authority");
         sandbox::trust(&authority).expect("the bench's folder can be written");
-        bench.server = Some(server);
-        bench.name("postern", None);
-        bench
+        self.server = Some(server);
+    }
+
+    /// Gives the running server other lines in its section `[access]`. They hold when this returns.
+    pub fn set_access(&mut self, lines: &str) {
+        if self.setup.access == lines {
+            return;
+        }
+        lines.clone_into(&mut self.setup.access);
+        self.write_configuration();
+        let server = self.server();
+        let read = |server: &Server| server.log().matches(READ_AGAIN).count();
+        let before = read(server);
+        server.hang_up();
+        let start = Instant::now();
+        while read(server) == before {
+            assert!(start.elapsed() < RELOAD_LIMIT, "the server did not read its configuration\n{}", server.log());
+            std::thread::yield_now();
+        }
+    }
+
+    /// The data folder.
+    pub fn data(&self) -> PathBuf {
+        sandbox::path("data")
+    }
+
+    fn write_configuration(&self) {
+        let text = topology::configuration(&self.setup.places, SUBSCRIPTION, &self.setup.access);
+        fs::write(configuration_file(), text).expect("the bench's folder can be written");
     }
 
     /// The server.
@@ -172,43 +167,31 @@ impl Bench {
         format!("{registry}.{SUFFIX}")
     }
 
-    /// Makes a registry's names known. In the place of the private endpoint they lead to the endpoint's address, everywhere else
-    /// to the public one.
-    pub fn name(&mut self, registry: &str, endpoint: Option<&str>) {
-        self.names.retain(|(name, _)| name != registry);
-        self.names.push((registry.to_owned(), endpoint.map(str::to_owned)));
-        for place in &self.places {
-            let public = if place.name() == "ipv6" { PUBLIC_V6 } else { PUBLIC };
-            let mut hosts = vec![(host(public), format!("{SUFFIX} workload-gateway.{SUFFIX}"))];
-            for (registry, endpoint) in &self.names {
-                let private = ENDPOINTS
-                    .iter()
-                    .find(|(network, _)| *network == place.name() && endpoint.as_deref() == Some(*network));
-                let address = private.map_or(public, |(_, address)| address);
-                hosts.push((host(address), format!("{registry}.{SUFFIX}")));
-            }
-            place.set_hosts(&hosts);
-        }
-    }
-
     /// The server's address on the public networks.
     pub fn public_address() -> SocketAddr {
         SocketAddr::new(host(PUBLIC), PORT)
     }
 
-    /// The address of the private endpoint in the network of this place.
-    pub fn endpoint_address(place: &str) -> SocketAddr {
-        let found = ENDPOINTS.iter().find(|(network, _)| *network == place);
-        let (_, address) = found.unwrap_or_else(|| panic!("`{place}` has no private endpoint"));
-        SocketAddr::new(host(address), PORT)
+    /// The same in IPv6.
+    pub fn public_address_v6() -> SocketAddr {
+        SocketAddr::new(host(PUBLIC_V6), PORT)
     }
 
-    /// The resource id of the private endpoint in the network of this place, `vnet-a` or `vnet-b`.
+    /// The address of the private endpoint in the network of this place.
+    pub fn endpoint_address(&self, place: &str) -> SocketAddr {
+        let spec = self.setup.places.iter().find(|spec| spec.name == place);
+        match spec.map(|spec| &spec.by) {
+            Some(Way::PrivateEndpoint(address)) => SocketAddr::new(host(address), PORT),
+            _ => panic!("`{place}` has no private endpoint"),
+        }
+    }
+
+    /// The resource id of the private endpoint in the network of this place, such as `vnet-a`.
     pub fn endpoint(place: &str) -> String {
         format!("{}/privateEndpoints/{place}", network_provider())
     }
 
-    /// The resource id of the subnet that is this place, `subnet` or `other-subnet`.
+    /// The resource id of the subnet that is this place, such as `subnet`.
     pub fn subnet(place: &str) -> String {
         format!("{}/virtualNetworks/bench/subnets/{place}", network_provider())
     }
@@ -235,45 +218,12 @@ fn network_provider() -> String {
     format!("/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}/providers/Microsoft.Network")
 }
 
-/// The server's configuration.
-fn configuration(access: &str) -> String {
-    let mut text = format!(
-        "[server]\nlisten = ['{PUBLIC}:{PORT}', '[{PUBLIC_V6}]:{PORT}', '127.0.0.1:{PORT}']\nsuffix = '{SUFFIX}'\n\
-         subscription_id = '{SUBSCRIPTION}'\n\n[access]\n{access}\n"
-    );
-    for (place, address) in ENDPOINTS {
-        let endpoint = Bench::endpoint(place);
-        let _ = write!(
-            text,
-            "[[place]]\nname = '{place}'\npeers = ['10.0.0.0/24']\nlisten = '{address}'\nprivate_endpoint = '{endpoint}'\n\n"
-        );
-    }
-    for (place, prefix) in SUBNETS {
-        let subnet = Bench::subnet(place);
-        let _ = write!(text, "[[place]]\nname = '{place}'\npeers = ['{prefix}']\nsubnet = '{subnet}'\n\n");
-    }
-    for (place, _, addresses) in PUBLIC_PLACES {
-        let peers: Vec<String> = addresses.iter().map(|address| format!("'{}'", single(address))).collect();
-        let _ = write!(text, "[[place]]\nname = '{place}'\npeers = [{}]\n\n", peers.join(", "));
-    }
-    text
+fn configuration_file() -> PathBuf {
+    sandbox::path("postern.toml")
 }
 
 /// `203.0.113.9` of `203.0.113.9/24`.
-fn host(address: &str) -> IpAddr {
+pub(super) fn host(address: &str) -> IpAddr {
     let host = address.split('/').next().unwrap_or_default();
     host.parse().unwrap_or_else(|_| panic!("`{address}` is no address"))
-}
-
-/// The range of one address.
-fn single(address: &str) -> String {
-    let host = host(address);
-    format!("{host}/{}", if host.is_ipv4() { 32 } else { 128 })
-}
-
-/// The first address of an address's network.
-fn gateway(address: &str) -> String {
-    let separator = if address.contains(':') { "::" } else { "." };
-    let (network, _) = address.rsplit_once(separator).unwrap_or_else(|| panic!("`{address}` is no address"));
-    format!("{network}{separator}1")
 }

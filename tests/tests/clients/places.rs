@@ -203,8 +203,7 @@ fn page(columns: &[Vec<Row>]) -> String {
 #[test]
 fn each_client_gets_in_where_the_wall_lets_it() {
     bench::inside(|| {
-        let mut bench = bench::Bench::new();
-        bench.name("postern", Some("vnet-a"));
+        let bench = bench::Bench::new();
         let admin = bench.admin();
         let registry = admin.first_registry();
         let group = admin.container_group("mycontainer", &registry);
