@@ -5,7 +5,7 @@
 //! - [`Containers`] runs skopeo, buildah, podman, docker, oras and cosign with storage, settings and credentials of their own.
 //! - [`Sdk`] runs the Azure libraries of the data plane.
 //! - [`Layout`] writes images byte by byte, so that they also serve as material no other code here has touched.
-//! - [`bench`] makes networks with places in them, which programs and servers run in.
+//! - [`mod@bench`] makes networks with places in them, which programs and servers run in.
 //! - [`Command`] runs a program with a time limit and shows everything when the outcome is not the expected one.
 //! - [`disk`] records what a server does to its data folder, plays back crashes and power cuts, and injects errors.
 //! - [`registry::RegistryClient`] sends many requests at once.

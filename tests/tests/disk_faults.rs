@@ -8,7 +8,7 @@
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -241,12 +241,16 @@ fn a_first_start_that_fails_leaves_nothing_in_the_way_of_the_next() {
 #[test]
 fn a_full_disk_refuses_pushes_and_nothing_else() {
     const IMAGE_BYTES: usize = 512 << 10;
+    const BALLAST_BYTES: usize = 1 << 20;
     let scratch = Scratch::new();
     let disk = scratch.join("disk");
     fs::create_dir(&disk).expect("the folder is new");
     let config = "[limits]\ncollection_grace_seconds = 10\ncollection_interval_seconds = 1\n";
     let config = scratch.write("postern.toml", config);
     let server = Server::start_on_small_disk(&disk, 16, &["--config", config.to_str().expect("the path is text")]);
+    // The disk is mounted for the server alone. This is what somebody can take away when nothing else fits on it.
+    let ballast = PathBuf::from(format!("/proc/{}/root{}/ballast", server.process_id(), disk.display()));
+    fs::write(&ballast, vec![0; BALLAST_BYTES]).expect("the disk is empty yet");
     let runtime = runtime();
     let enabled = enable_admin(&server);
     let pusher = Pusher::new(enabled.client.clone(), Arc::new(History::new(None)));
@@ -276,8 +280,12 @@ fn a_full_disk_refuses_pushes_and_nothing_else() {
     for (repository, image) in &pushed {
         assert_eq!(pull(repository, &image.digest), 200);
     }
-    runtime.block_on(pusher.delete_repository("doomed")).unwrap_or_else(|refused| panic!("{refused}"));
+    // Deleting takes a little room before it frees any.
+    fs::remove_file(&ballast).expect("the ballast is there");
     let started = Instant::now();
+    while let Err(refused) = runtime.block_on(pusher.delete_repository("doomed")) {
+        assert!(is_full(&refused) && started.elapsed() < PATIENCE, "nothing can be deleted: {refused}");
+    }
     while let Err(refused) = runtime.block_on(pusher.image("more", b"{}", &[&random.bytes(3 * IMAGE_BYTES)], Some("1")))
     {
         assert!(started.elapsed() < PATIENCE, "deleting frees nothing: {refused}\n{}", server.log());

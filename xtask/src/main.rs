@@ -8,6 +8,7 @@ mod apt;
 mod bench;
 mod command;
 mod dependencies;
+mod fuzz;
 mod generated;
 mod sdk;
 mod setup;
@@ -41,6 +42,16 @@ const TASKS: &[Task] = &[
         name: "check-deps",
         about: "who may use whom, and what the pure crates must not pull in",
         run: dependencies::run,
+    },
+    Task {
+        name: "network",
+        about: "rehearse a network: FILE is a scenario, out comes who gets in when (docs/guides/rehearse-a-network.md)",
+        run: stages::network,
+    },
+    Task {
+        name: "fuzz",
+        about: "fuzz all targets, or TARGET, for SECONDS each; `fuzz keep` takes what was found into the corpus",
+        run: fuzz::task,
     },
     Task {
         name: "bench",

@@ -93,6 +93,14 @@ pub(crate) fn bless(filters: &[String]) -> Result<()> {
     result
 }
 
+/// `cargo xtask network`
+pub(crate) fn network(arguments: &[String]) -> Result<()> {
+    let tools = setup::tools(setup::Nextest::AsFound)?;
+    run(&mut cargo(&["build", "--workspace", "--bins", "--quiet"]))?;
+    let mut network = cargo(&["run", "--package", "postern-tests", "--bin", "network", "--quiet", "--"]);
+    run(network.args(arguments).env(setup::TOOLS_VARIABLE, &tools))
+}
+
 fn lint_stages(stages: &mut Stages) -> Result<()> {
     stages.run("formatting", || run(&mut cargo(&["fmt", "--all", "--check"])))?;
     stages.run("clippy", || {

@@ -34,6 +34,8 @@ mod credential;
 mod decision;
 mod evaluate;
 mod fixes;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod management;
 mod operation;
 mod origin;

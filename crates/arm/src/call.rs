@@ -22,7 +22,7 @@ use crate::{ArmState, actions, lists, metadata, resources};
 /// Largest body.
 const MAX_BODY_BYTES: usize = 4 << 20;
 /// Most levels of a body.
-const MAX_BODY_DEPTH: usize = 64;
+pub(crate) const MAX_BODY_DEPTH: usize = 64;
 /// Longest query.
 const MAX_QUERY_BYTES: usize = 8192;
 /// Longest client request id that is echoed.
@@ -59,7 +59,7 @@ pub(crate) struct Caller {
 pub(crate) struct Query(Vec<(String, String)>);
 
 impl Query {
-    fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         if text.len() > MAX_QUERY_BYTES {
             return None;
         }
@@ -244,12 +244,6 @@ fn refused(state: &ArmState, refusal: ArmRefusal) -> ArmError {
 }
 
 async fn read_body(body: Body) -> Result<Option<Document>, ArmError> {
-    let malformed = |why: String| {
-        ArmError::new(
-            Condition::InvalidContent,
-            format!("The request content was invalid and could not be deserialized: '{why}'."),
-        )
-    };
     let bytes = match Limited::new(body, MAX_BODY_BYTES).collect().await {
         Ok(collected) => collected.to_bytes(),
         Err(error) if error.is::<LengthLimitError>() => {
@@ -257,10 +251,22 @@ async fn read_body(body: Body) -> Result<Option<Document>, ArmError> {
         }
         Err(_) => return Err(malformed("the body ended early".into())),
     };
+    parse_body(&bytes)
+}
+
+fn malformed(why: String) -> ArmError {
+    ArmError::new(
+        Condition::InvalidContent,
+        format!("The request content was invalid and could not be deserialized: '{why}'."),
+    )
+}
+
+/// Reads a body; `None` when there is none.
+pub(crate) fn parse_body(bytes: &[u8]) -> Result<Option<Document>, ArmError> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Ok(None);
     }
-    match serde_json::from_slice::<Value>(&bytes) {
+    match serde_json::from_slice::<Value>(bytes) {
         Ok(value) if depth(&value, 0) > MAX_BODY_DEPTH => Err(malformed("it is nested too deep".into())),
         Ok(Value::Object(document)) => Ok(Some(document)),
         // `null` is what some clients send for nothing.

@@ -13,8 +13,11 @@ mod actions;
 mod authorization;
 mod call;
 mod credentials;
+mod endpoints;
 mod error;
 mod filter;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod lists;
 mod metadata;
 mod path;
@@ -28,6 +31,8 @@ use axum::Router;
 use postern_identity::Identity;
 use postern_model::{Clock, IpRuleMode, Random};
 use postern_store::{Directory, Store};
+
+pub use endpoints::ENDPOINTS;
 
 /// What the resource manager works with.
 pub struct ArmState {

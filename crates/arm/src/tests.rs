@@ -140,6 +140,7 @@ impl Bench {
                 arm_audiences: vec![format!("{ENDPOINT}/")],
                 certificate_names: vec!["localhost".into()],
                 certificate_files: None,
+                password_limits: postern_identity::PasswordLimits::default(),
             },
         })
         .await

@@ -26,6 +26,8 @@ const MAX_AGGREGATES: usize = 4096;
 const GATHERED_FOR: Duration = Duration::from_millis(20);
 /// After so many records the writer lets others have the thread.
 const RECORDS_PER_TURN: usize = 64;
+/// Lines about denials in one second; the others of that second are counted.
+const MAX_LINES_PER_SECOND: u32 = 50;
 const RETRY_AFTER: Duration = Duration::from_millis(200);
 /// A power cut costs the records of this time at most.
 const SYNC_AFTER: Duration = Duration::from_secs(1);
@@ -97,12 +99,14 @@ impl Audit {
         let (queue, records) = mpsc::channel(QUEUE_RECORDS);
         let pressure = Arc::new(Mutex::default());
         let urgent = Arc::<Notify>::default();
+        let lines = Lines::default();
         let writer = Writer {
             journal: journal.clone(),
             urgent: Arc::clone(&urgent),
             pressure: Arc::clone(&pressure),
             options,
             clock,
+            lines,
         };
         let audit = Self { queue, urgent, pressure, counters: Arc::default(), journal };
         (audit, AuditWriter(tokio::spawn(writer.run(records))))
@@ -174,10 +178,11 @@ struct Writer {
     pressure: Arc<Mutex<HashMap<Aggregate, u64>>>,
     options: AuditOptions,
     clock: Arc<dyn Clock>,
+    lines: Lines,
 }
 
 impl Writer {
-    async fn run(self, mut records: mpsc::Receiver<Message>) {
+    async fn run(mut self, mut records: mpsc::Receiver<Message>) {
         let mut batch = Vec::with_capacity(BATCH_RECORDS);
         let mut written: u64 = 0;
         let mut sync_at = None;
@@ -208,7 +213,10 @@ impl Writer {
             let mut entries: Vec<JournalEntry> = self.aggregates();
             for (at, message) in batch.drain(..).enumerate() {
                 match message {
-                    Message::Record(record) => entries.push(entry(&record)),
+                    Message::Record(record) => {
+                        self.lines.add(&record);
+                        entries.push(entry(&record));
+                    }
                     Message::Flush(done) => flushes.push(done),
                 }
                 if at % RECORDS_PER_TURN == RECORDS_PER_TURN - 1 {
@@ -234,6 +242,7 @@ impl Writer {
                 self.prune().await;
             }
         }
+        self.lines.say_how_many_more();
         self.write(&self.aggregates()).await;
         self.journal.close().await;
     }
@@ -286,20 +295,57 @@ impl Writer {
 const PRUNE_EVERY_RECORDS: u64 = 100_000;
 
 fn entry(record: &Record) -> JournalEntry {
-    log(record);
     JournalEntry { id: record.id, time: record.time, scope: record.rules.uid.to_string(), record: render_line(record) }
 }
 
-/// The log line that goes with the record. It says that there was a decision; the record says why. A challenge is how every
-/// client begins, and is not worth a line.
+/// The log lines that go with records. They say that there was a decision; the record says why. Under a flood of denials the log
+/// says how many there were: otherwise whoever is refused could fill the disk.
+#[derive(Default)]
+struct Lines {
+    second: i64,
+    count: u32,
+    /// Denials of the second that got no line.
+    more: u64,
+}
+
+impl Lines {
+    fn add(&mut self, record: &Record) {
+        let second = record.time.unix_seconds();
+        // Records come in the order in which requests end, not begin: only a later second is a new one.
+        if second > self.second {
+            self.say_how_many_more();
+            (self.second, self.count) = (second, 0);
+        }
+        if !is_worth_a_line(record) || self.count < MAX_LINES_PER_SECOND {
+            self.count += u32::from(is_worth_a_line(record));
+            log(record);
+        } else {
+            self.more += 1;
+        }
+    }
+
+    fn say_how_many_more(&mut self) {
+        let more = std::mem::take(&mut self.more);
+        if more > 0 {
+            tracing::info!(denied.more = more, "denied, and so many more within the second: see the records");
+        }
+    }
+}
+
+/// A challenge is how every client begins, and is not worth a line.
+fn is_worth_a_line(record: &Record) -> bool {
+    let layer = record.decision.deciding_layer();
+    let is_challenge = matches!(record.credential, Credential::None) && layer == Layer::Authentication;
+    !record.decision.is_allowed() && !is_challenge
+}
+
 fn log(record: &Record) {
     let (layer, operation) = (record.decision.deciding_layer().as_str(), record.operation.kind.as_str());
     let (id, registry, status) = (record.id, &record.rules.login_server, record.status);
-    let is_challenge = matches!(record.credential, Credential::None) && layer == Layer::Authentication.as_str();
-    if record.decision.is_allowed() || is_challenge {
-        tracing::debug!(request.id = %id, registry = %registry, operation, decision.layer = layer, status, "decided");
-    } else {
+    if is_worth_a_line(record) {
         tracing::info!(request.id = %id, registry = %registry, operation, decision.layer = layer, status, "denied");
+    } else {
+        tracing::debug!(request.id = %id, registry = %registry, operation, decision.layer = layer, status, "decided");
     }
 }
 
@@ -357,6 +403,21 @@ mod tests {
         assert!(!found.contains('\u{7}'), "control characters are escaped");
         drop(audit);
         writer.finished().await;
+    }
+
+    #[test]
+    fn a_flood_of_denials_is_a_few_lines_and_a_number() {
+        let mut lines = Lines::default();
+        for number in 0..u128::from(MAX_LINES_PER_SECOND) {
+            lines.add(&denied(number));
+        }
+        assert_eq!((lines.count, lines.more), (MAX_LINES_PER_SECOND, 0));
+        lines.add(&denied(0));
+        lines.add(&denied(1));
+        assert_eq!((lines.count, lines.more), (MAX_LINES_PER_SECOND, 2));
+        // The next second begins anew, and says how many there were.
+        lines.add(&Record { time: Noon.now().plus_seconds(1), ..denied(2) });
+        assert_eq!((lines.count, lines.more), (1, 0));
     }
 
     #[tokio::test]

@@ -23,6 +23,8 @@ mod compile;
 mod directory_objects;
 mod estate;
 mod export;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod identity;
 pub mod import;
 pub mod merge;

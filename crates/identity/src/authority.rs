@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Path, State};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use axum::{Extension, Router};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST, RETRY_AFTER};
 use http::uri::Authority;
@@ -19,6 +19,7 @@ use crate::identity::Known;
 use crate::issue::{Form, MAX_FORM_BYTES};
 use crate::managed;
 use crate::peer::Peer;
+use crate::throttle::Throttled;
 use crate::token::{AuthorityClaims, PRINCIPAL_TOKEN_SECONDS};
 use crate::{Identity, IdentityError};
 
@@ -29,14 +30,26 @@ const ANY_TENANT: [&str; 2] = ["organizations", "common"];
 
 /// The routes of the authority's host name. Requests carry a [`Peer`] as an extension.
 pub fn authority_router(identity: Arc<Identity>) -> Router {
-    Router::new()
-        .route("/{tenant}/v2.0/.well-known/openid-configuration", get(discovery))
-        .route("/{tenant}/.well-known/openid-configuration", get(discovery))
-        .route("/{tenant}/discovery/v2.0/keys", get(keys))
-        .route("/{tenant}/oauth2/v2.0/token", post(token))
-        .route(managed::TOKEN_PATH, post(managed::token))
+    routes()
+        .into_iter()
+        .fold(Router::new(), |router, (_, path, handler)| router.route(path, handler))
         .layer(DefaultBodyLimit::max(MAX_FORM_BYTES))
         .with_state(identity)
+}
+
+/// Method and path of every operation of the authority.
+pub fn authority_endpoints() -> Vec<(&'static str, &'static str)> {
+    routes().into_iter().map(|(method, path, _)| (method, path)).collect()
+}
+
+fn routes() -> [(&'static str, &'static str, MethodRouter<Arc<Identity>>); 5] {
+    [
+        ("GET", "/{tenant}/v2.0/.well-known/openid-configuration", get(discovery)),
+        ("GET", "/{tenant}/.well-known/openid-configuration", get(discovery)),
+        ("GET", "/{tenant}/discovery/v2.0/keys", get(keys)),
+        ("POST", "/{tenant}/oauth2/v2.0/token", post(token)),
+        ("POST", managed::TOKEN_PATH, post(managed::token)),
+    ]
 }
 
 /// What the token endpoint says no with.
@@ -185,17 +198,14 @@ impl Identity {
         let audience = audience_of(scope).ok_or_else(|| AuthorityError::BadScope(shown(scope)))?;
         let unknown = || AuthorityError::UnknownApplication(shown(client));
         let client_id = Uuid::try_parse(client).map_err(|_| unknown())?;
-        let key = (address, client_id);
-        self.throttle
-            .check(key, now)
-            .map_err(|retry_after_seconds| AuthorityError::Throttled { retry_after_seconds })?;
-        let known = self.client_secret(client_id, &secret, now).map_err(|why| {
-            self.throttle.failed(key, now);
-            match why {
-                InvalidCredential::UnknownCaller => unknown(),
-                InvalidCredential::Disabled => AuthorityError::Disabled(client_id),
-                _ => AuthorityError::WrongSecret(client_id),
-            }
+        let user = client_id.to_string();
+        let attempt = self.throttle.attempt(address, &user, now, || self.client_secret(client_id, &secret, now));
+        let outcome =
+            attempt.map_err(|Throttled { retry_after_seconds }| AuthorityError::Throttled { retry_after_seconds })?;
+        let known = outcome.map_err(|why| match why {
+            InvalidCredential::UnknownCaller => unknown(),
+            InvalidCredential::Disabled => AuthorityError::Disabled(client_id),
+            _ => AuthorityError::WrongSecret(client_id),
         })?;
         let token = self
             .authority_access_token(&known, audience, None, PRINCIPAL_TOKEN_SECONDS, now)
@@ -214,7 +224,7 @@ impl Identity {
 /// The audience of a scope `X/.default`. A resource that ends with a slash is followed by two, and keeps its own.
 ///
 /// Source: Microsoft identity platform, the `.default` scope, trailing slash (read 2026-11).
-fn audience_of(scope: &str) -> Option<&str> {
+pub(crate) fn audience_of(scope: &str) -> Option<&str> {
     // OpenID scopes may stand beside it; exactly one resource is asked for.
     let mut resources = scope
         .split_ascii_whitespace()

@@ -1,5 +1,6 @@
 //! What the credentials of a data-plane request amount to. Memory only; nothing here waits.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -11,6 +12,7 @@ use uuid::Uuid;
 use crate::Identity;
 use crate::identity::Known;
 use crate::keys::MAX_TOKEN_BYTES;
+use crate::throttle::Throttled;
 use crate::token::{AuthorityClaims, RegistryToken, TokenHolder, TokenKind, check_time};
 
 /// Longest `Authorization` header that is looked at: a token in Basic form.
@@ -76,17 +78,29 @@ impl Presented {
 
 impl Identity {
     /// What the `Authorization` header of a data-plane request amounts to: a registry access token, or any login form as Basic.
-    pub fn credential(&self, rules: &RegistryRules, authorization: Option<&str>, now: Timestamp) -> Credential {
+    ///
+    /// # Errors
+    /// When too many wrong passwords came from `address`; a token is looked at all the same.
+    pub fn credential(
+        &self,
+        rules: &RegistryRules,
+        authorization: Option<&str>,
+        address: IpAddr,
+        now: Timestamp,
+    ) -> Result<Credential, Throttled> {
         // What most requests carry, without a copy of it.
         if let Some(token) = authorization.and_then(|header| header.strip_prefix("Bearer ")) {
-            return as_credential(self.registry_token(rules, token.trim(), TokenKind::Access, now).map(Some));
+            return Ok(as_credential(self.registry_token(rules, token.trim(), TokenKind::Access, now).map(Some)));
         }
-        as_credential(Presented::parse(authorization).and_then(|presented| match presented {
-            None => Ok(None),
-            Some(Presented::Bearer(token)) => {
+        Ok(as_credential(match Presented::parse(authorization) {
+            Err(why) => Err(why),
+            Ok(None) => Ok(None),
+            Ok(Some(Presented::Bearer(token))) => {
                 self.registry_token(rules, token.expose(), TokenKind::Access, now).map(Some)
             }
-            Some(Presented::Basic { user, password }) => self.password(rules, &user, &password, now).map(Some),
+            Ok(Some(Presented::Basic { user, password })) => {
+                self.password(rules, &user, &password, address, now)?.map(Some)
+            }
         }))
     }
 
@@ -98,15 +112,30 @@ impl Identity {
         rules: &RegistryRules,
         user: &str,
         password: &Secret,
+        address: IpAddr,
+        now: Timestamp,
+    ) -> Result<Result<Verified, InvalidCredential>, Throttled> {
+        if let Ok(id) = Uuid::try_parse(user) {
+            if id == REFRESH_TOKEN_USER {
+                // Signed, not remembered: it cannot be guessed.
+                return Ok(self.registry_token(rules, password.expose(), TokenKind::Refresh, now));
+            }
+            // However a client writes the id, it is one user.
+            return self.throttle.attempt(address, &id.to_string(), now, || {
+                self.client_secret(id, password, now).map(|known| direct(Caller::Principal(known.principal)))
+            });
+        }
+        self.throttle.attempt(address, user, now, || self.named_password(rules, user, password, now))
+    }
+
+    /// The admin user's password, or that of a repository-scoped token.
+    fn named_password(
+        &self,
+        rules: &RegistryRules,
+        user: &str,
+        password: &Secret,
         now: Timestamp,
     ) -> Result<Verified, InvalidCredential> {
-        if let Ok(id) = Uuid::try_parse(user) {
-            return if id == REFRESH_TOKEN_USER {
-                self.registry_token(rules, password.expose(), TokenKind::Refresh, now)
-            } else {
-                self.client_secret(id, password, now).map(|known| direct(Caller::Principal(known.principal)))
-            };
-        }
         if user.eq_ignore_ascii_case(rules.id.name()) {
             self.check_secret(SecretOwner::Admin(rules.uid), password, now)?;
             return if rules.admin_enabled { Ok(direct(Caller::Admin)) } else { Err(InvalidCredential::Disabled) };

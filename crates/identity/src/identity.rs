@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::IdentityError;
 use crate::certificates::CertificateAuthority;
 use crate::keys::KeyRing;
-use crate::throttle::Throttle;
+use crate::throttle::{PasswordLimits, Throttle};
 use crate::tls::{ServerConfigs, Tls};
 use crate::token::{AuthorityClaims, MANAGED_IDENTITY_TOKEN_SECONDS, REFRESH_TOKEN_SECONDS, RegistryToken};
 use crate::verified::VerifiedTokens;
@@ -55,6 +55,8 @@ pub struct IdentitySettings {
     pub certificate_names: Vec<String>,
     /// The operator's own certificate, shown under the names that it is for.
     pub certificate_files: Option<CertificateFiles>,
+    /// How many wrong passwords are forgiven.
+    pub password_limits: PasswordLimits,
 }
 
 /// An operator's own server certificate.
@@ -100,6 +102,7 @@ impl Identity {
     /// Loads keys and authorities, or makes them the first time, and prepares TLS.
     pub async fn open(options: IdentityOptions) -> Result<Arc<Self>, IdentityError> {
         let IdentityOptions { store, directory, clock, random, settings } = options;
+        let throttle = Throttle::new(settings.password_limits);
         let (vault, now, tenant) = (store.vault(), clock.now(), settings.tenant);
         let registry_keys = KeyRing::load(&vault, REGISTRY_KEYS, REFRESH_TOKEN_SECONDS, now).await?;
         let authority_keys = KeyRing::load(&vault, AUTHORITY_KEYS, MANAGED_IDENTITY_TOKEN_SECONDS, now).await?;
@@ -130,7 +133,7 @@ impl Identity {
             registry_tokens: VerifiedTokens::new(CACHED_TOKEN_BYTES),
             authority_tokens: VerifiedTokens::new(CACHED_TOKEN_BYTES),
             principals: Cache::new(CACHED_PRINCIPALS),
-            throttle: Throttle::default(),
+            throttle,
         }))
     }
 

@@ -1,5 +1,6 @@
 //! The token endpoints of a registry: what they are asked, and what they issue.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use postern_access::{
@@ -13,7 +14,7 @@ use crate::credential::{Presented, as_credential};
 use crate::scope::granted;
 use crate::token::{ACCESS_TOKEN_SECONDS, REFRESH_TOKEN_SECONDS, RegistryToken, TokenHolder, TokenKind};
 use crate::workload::FirstPartyService;
-use crate::{Identity, Scope};
+use crate::{Identity, Scope, Throttled};
 
 /// Largest body of a token request.
 pub const MAX_FORM_BYTES: usize = 64 * 1024;
@@ -256,15 +257,24 @@ impl Identity {
     }
 
     /// What a token request's grant amounts to. To be evaluated before [`Self::issue`] is called with it.
-    pub fn grant_credential(&self, rules: &RegistryRules, request: &TokenRequest, now: Timestamp) -> Credential {
-        as_credential(match &request.grant {
+    ///
+    /// # Errors
+    /// When too many wrong passwords came from `address`.
+    pub fn grant_credential(
+        &self,
+        rules: &RegistryRules,
+        request: &TokenRequest,
+        address: IpAddr,
+        now: Timestamp,
+    ) -> Result<Credential, Throttled> {
+        Ok(as_credential(match &request.grant {
             TokenGrant::Anonymous => Ok(None),
             TokenGrant::RefreshToken(token) => {
                 self.registry_token(rules, token.expose(), TokenKind::Refresh, now).map(Some)
             }
-            TokenGrant::Password { user, password } => self.password(rules, user, password, now).map(Some),
+            TokenGrant::Password { user, password } => self.password(rules, user, password, address, now)?.map(Some),
             TokenGrant::Invalid(why) => Err(*why),
-        })
+        }))
     }
 
     /// Issues an access token with what was asked for and the caller may. Asking for more is no error: the token then allows less,

@@ -103,6 +103,19 @@ impl KeyRing {
         Ok(ring)
     }
 
+    /// A ring of one new key, kept nowhere.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn of_one(now: Timestamp) -> Result<Self, IdentityError> {
+        Ok(Self {
+            name: "one",
+            overlap_seconds: 0,
+            keys: ArcSwap::from_pointee(vec![SigningKey::generate(now)?]),
+            is_new: Mutex::new(false),
+            first_key: Condvar::new(),
+            writing: tokio::sync::Mutex::default(),
+        })
+    }
+
     /// The key is used before it is kept: those who wait for it may hold every thread that could keep it.
     async fn make_first(self: Arc<Self>, vault: Vault, now: Timestamp) {
         let _writing = self.writing.lock().await;

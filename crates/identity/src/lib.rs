@@ -17,7 +17,7 @@
 //! # fn example(identity: &postern_identity::Identity, peer: &postern_identity::Peer, rules: &postern_access::RegistryRules,
 //! #     authorization: Option<&str>, now: postern_model::Timestamp) {
 //! let origin = peer.origin(identity, now);
-//! let credential = identity.credential(rules, authorization, now);
+//! let credential = identity.credential(rules, authorization, peer.address, now);
 //! # }
 //! ```
 
@@ -26,6 +26,8 @@ mod authority;
 mod certificates;
 mod credential;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod gateway;
 mod identity;
 mod issue;
@@ -43,7 +45,7 @@ mod workload;
 mod tests;
 
 pub use arm::{ArmCaller, ArmRefusal};
-pub use authority::authority_router;
+pub use authority::{authority_endpoints, authority_router};
 pub use credential::{MAX_AUTHORIZATION_BYTES, REFRESH_TOKEN_USER, SecretOwner};
 pub use error::{FileProblem, IdentityError, WorkloadCertificateError};
 pub use gateway::{CertificateFuture, CertificateSource, Gateway, GatewayError, GatewayOptions, WorkloadKey};
@@ -52,6 +54,7 @@ pub use issue::{ExchangeRequest, IssuedToken, MAX_FORM_BYTES, TokenGrant, TokenR
 pub use managed::{IdentitySelector, ManagedToken, ManagedTokenRefusal, TOKEN_PATH as MANAGED_TOKEN_PATH};
 pub use peer::{Peer, PeerCertificate, WorkloadClaim};
 pub use scope::{MAX_SCOPES, Scope};
+pub use throttle::{PasswordLimits, Throttled};
 pub use tls::ServerConfigs;
 pub use token::{ACCESS_TOKEN_SECONDS, MANAGED_IDENTITY_TOKEN_SECONDS, PRINCIPAL_TOKEN_SECONDS, REFRESH_TOKEN_SECONDS};
 pub use workload::{FirstPartyService, MAX_SIGNING_REQUEST_BYTES, WORKLOAD_CERTIFICATE_SECONDS, WorkloadCertificate};

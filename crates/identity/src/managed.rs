@@ -88,7 +88,7 @@ impl ManagedTokenRefusal {
 }
 
 impl IdentitySelector {
-    fn from_form(form: &Form) -> Result<Self, ManagedTokenRefusal> {
+    pub(crate) fn from_form(form: &Form) -> Result<Self, ManagedTokenRefusal> {
         let bad = ManagedTokenRefusal::BadSelector;
         let uuid = |text: &str| Uuid::try_parse(text).map_err(|_| ManagedTokenRefusal::BadSelector);
         match (form.get("client_id"), form.get("object_id"), form.get("mi_res_id")) {

@@ -33,6 +33,8 @@ use crate::{
     TokenRequest,
 };
 
+/// Where requests come from.
+const OUTSIDE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 7));
 const START: i64 = 1_795_308_729;
 const SUFFIX: &str = "azurecr.io.localhost";
 const AUTHORITY: &str = "login.azurecr.io.localhost";
@@ -118,6 +120,7 @@ impl Bench {
                     "::1".into(),
                 ],
                 certificate_files: None,
+                password_limits: crate::PasswordLimits::default(),
             },
         })
         .await
@@ -197,7 +200,7 @@ impl Bench {
     }
 
     fn credential(&self, registry: &str, header: &str) -> Credential {
-        self.identity.credential(&self.rules(registry), Some(header), self.now())
+        self.identity.credential(&self.rules(registry), Some(header), OUTSIDE, self.now()).unwrap()
     }
 
     /// A token of the authority for the service principal.
@@ -228,7 +231,7 @@ impl Bench {
         let rules = self.rules(registry);
         let scopes = crate::Scope::parse_all([scope])?;
         let request = TokenRequest { grant, service: Some(format!("{registry}.{SUFFIX}")), scopes, offline: true };
-        let credential = self.identity.grant_credential(&rules, &request, self.now());
+        let credential = self.identity.grant_credential(&rules, &request, OUTSIDE, self.now()).unwrap();
         self.identity.issue(&rules, &request, &credential, origin, self.now())
     }
 

@@ -1,54 +1,119 @@
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use moka::sync::Cache;
+use postern_access::InvalidCredential;
 use postern_model::Timestamp;
-use uuid::Uuid;
 
-/// So many wrong secrets are forgiven within [`WINDOW_SECONDS`].
-const MAX_FAILURES: u32 = 10;
 const WINDOW_SECONDS: i64 = 60;
+/// Sources, and users of a source, that are counted at once; those longest quiet are forgotten first.
 const MAX_ENTRIES: u64 = 10_000;
+/// As much of a user's name as tells two of them apart. What is longer shares its count.
+const MAX_USER_CHARS: usize = 64;
+/// Whoever has one IPv6 address has the network around it.
+const IPV6_NETWORK_BITS: u32 = 64;
 
-type Key = (IpAddr, Uuid);
+/// How many wrong passwords are forgiven within a minute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PasswordLimits {
+    /// From one source, for one user.
+    pub per_user: u32,
+    /// From one source, for all users.
+    pub per_source: u32,
+}
 
-/// Counts wrong secrets per address and client, so that guessing is slow and nobody else is held up by it.
-pub(crate) struct Throttle(Cache<Key, Arc<Mutex<Window>>>);
+impl Default for PasswordLimits {
+    fn default() -> Self {
+        Self { per_user: 10, per_source: 100 }
+    }
+}
+
+/// Too many wrong passwords came from the source: none is looked at for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("too many wrong passwords, try again in {retry_after_seconds} s")]
+pub struct Throttled {
+    /// When to try again.
+    pub retry_after_seconds: i64,
+}
+
+/// Counts wrong passwords per source and user, and per source, so that guessing is slow. Whoever knows the password and calls from
+/// elsewhere is not held up, and neither is whoever has a token.
+pub(crate) struct Throttle {
+    limits: PasswordLimits,
+    users: Cache<(IpAddr, Box<str>), Counter>,
+    sources: Cache<IpAddr, Counter>,
+}
+
+type Counter = Arc<Mutex<Window>>;
 
 struct Window {
     since: Timestamp,
     failures: u32,
 }
 
-impl Default for Throttle {
-    fn default() -> Self {
-        Self(
-            Cache::builder()
-                .max_capacity(MAX_ENTRIES)
-                .time_to_idle(Duration::from_secs(WINDOW_SECONDS.unsigned_abs()))
-                .build(),
-        )
+impl Throttle {
+    pub(crate) fn new(limits: PasswordLimits) -> Self {
+        Self { limits, users: cache(), sources: cache() }
+    }
+
+    /// Looks at a password by `check`, unless too many were wrong before.
+    pub(crate) fn attempt<T>(
+        &self,
+        address: IpAddr,
+        user: &str,
+        now: Timestamp,
+        check: impl FnOnce() -> Result<T, InvalidCredential>,
+    ) -> Result<Result<T, InvalidCredential>, Throttled> {
+        let source = network_of(address);
+        let key = (source, user.chars().take(MAX_USER_CHARS).flat_map(char::to_lowercase).collect());
+        let left = [
+            self.users.get(&key).and_then(|counter| left(&counter, self.limits.per_user, now)),
+            self.sources.get(&source).and_then(|counter| left(&counter, self.limits.per_source, now)),
+        ];
+        if let Some(retry_after_seconds) = left.into_iter().flatten().max() {
+            return Err(Throttled { retry_after_seconds });
+        }
+        Ok(check().inspect_err(|why| {
+            if matches!(why, InvalidCredential::WrongPassword | InvalidCredential::UnknownCaller) {
+                count(&self.users.get_with(key, || begun(now)), now);
+                count(&self.sources.get_with(source, || begun(now)), now);
+            }
+        }))
     }
 }
 
-impl Throttle {
-    /// `Err`: too many failures; try again after so many seconds.
-    pub(crate) fn check(&self, key: Key, now: Timestamp) -> Result<(), i64> {
-        let Some(entry) = self.0.get(&key) else { return Ok(()) };
-        let window = entry.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = window.since.unix_seconds() + WINDOW_SECONDS - now.unix_seconds();
-        if window.failures >= MAX_FAILURES && left > 0 { Err(left) } else { Ok(()) }
-    }
+fn cache<K: std::hash::Hash + Eq + Send + Sync + 'static>() -> Cache<K, Counter> {
+    let forgotten_after = Duration::from_secs(WINDOW_SECONDS.unsigned_abs());
+    Cache::builder().max_capacity(MAX_ENTRIES).time_to_idle(forgotten_after).build()
+}
 
-    /// Notes a failure.
-    pub(crate) fn failed(&self, key: Key, now: Timestamp) {
-        let entry = self.0.get_with(key, || Arc::new(Mutex::new(Window { since: now, failures: 0 })));
-        let mut window = entry.lock().unwrap_or_else(PoisonError::into_inner);
-        if window.since.plus_seconds(WINDOW_SECONDS) <= now {
-            *window = Window { since: now, failures: 0 };
+fn begun(now: Timestamp) -> Counter {
+    Arc::new(Mutex::new(Window { since: now, failures: 0 }))
+}
+
+fn count(counter: &Counter, now: Timestamp) {
+    let mut window = counter.lock().unwrap_or_else(PoisonError::into_inner);
+    if window.since.plus_seconds(WINDOW_SECONDS) <= now {
+        *window = Window { since: now, failures: 0 };
+    }
+    window.failures = window.failures.saturating_add(1);
+}
+
+/// Seconds until the next attempt, once there were as many failures as are forgiven.
+fn left(counter: &Counter, limit: u32, now: Timestamp) -> Option<i64> {
+    let window = counter.lock().unwrap_or_else(PoisonError::into_inner);
+    let left = window.since.unix_seconds() + WINDOW_SECONDS - now.unix_seconds();
+    (window.failures >= limit && left > 0).then_some(left)
+}
+
+fn network_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let host_bits = Ipv6Addr::BITS - IPV6_NETWORK_BITS;
+            Ipv6Addr::from_bits(address.to_bits() >> host_bits << host_bits).into()
         }
-        window.failures = window.failures.saturating_add(1);
+        v4 @ IpAddr::V4(_) => v4,
     }
 }
 
@@ -56,20 +121,46 @@ impl Throttle {
 mod tests {
     use super::*;
 
-    #[test]
-    fn ten_failures_a_minute_per_address_and_client() {
-        let throttle = Throttle::default();
-        let (key, other) = ((IpAddr::from([192, 0, 2, 1]), Uuid::nil()), (IpAddr::from([192, 0, 2, 2]), Uuid::nil()));
-        let at = Timestamp::from_unix_seconds;
-        for second in 0..10 {
-            assert_eq!(throttle.check(key, at(second)), Ok(()));
-            throttle.failed(key, at(second));
+    struct Bench(Throttle);
+
+    impl Bench {
+        /// One attempt with a wrong password (or a right one): `Err` with the seconds to wait when it was not even looked at.
+        fn attempt(&self, address: &str, user: &str, right: bool, second: i64) -> Result<(), i64> {
+            let check = || if right { Ok(()) } else { Err(InvalidCredential::WrongPassword) };
+            let attempt = self.0.attempt(address.parse().unwrap(), user, Timestamp::from_unix_seconds(second), check);
+            attempt.map(|outcome| assert_eq!(outcome.is_ok(), right)).map_err(|throttled| throttled.retry_after_seconds)
         }
-        assert_eq!(throttle.check(key, at(10)), Err(50));
-        assert_eq!(throttle.check(key, at(59)), Err(1));
-        assert_eq!(throttle.check(other, at(10)), Ok(()));
-        assert_eq!(throttle.check(key, at(60)), Ok(()));
-        throttle.failed(key, at(60));
-        assert_eq!(throttle.check(key, at(60)), Ok(()));
+    }
+
+    #[test]
+    fn ten_failures_a_minute_per_source_and_user() {
+        let bench = Bench(Throttle::new(PasswordLimits::default()));
+        for second in 0..10 {
+            assert_eq!(bench.attempt("192.0.2.1", "robot", false, second), Ok(()));
+        }
+        assert_eq!(bench.attempt("192.0.2.1", "ROBOT", false, 10), Err(50));
+        assert_eq!(bench.attempt("192.0.2.1", "robot", true, 59), Err(1), "not even the right one is looked at");
+        assert_eq!(bench.attempt("192.0.2.1", "other", true, 10), Ok(()));
+        assert_eq!(bench.attempt("192.0.2.2", "robot", true, 10), Ok(()), "nobody is locked out from elsewhere");
+        assert_eq!(bench.attempt("192.0.2.1", "robot", false, 60), Ok(()));
+        assert_eq!(bench.attempt("192.0.2.1", "robot", true, 60), Ok(()));
+    }
+
+    #[test]
+    fn a_hundred_failures_a_minute_per_source() {
+        let bench = Bench(Throttle::new(PasswordLimits::default()));
+        for number in 0..100 {
+            assert_eq!(bench.attempt("2001:db8::1", &format!("user{number}"), false, 0), Ok(()));
+        }
+        assert_eq!(bench.attempt("2001:db8::ffff", "robot", true, 1), Err(59), "the network around it is one source");
+        assert_eq!(bench.attempt("2001:db8:0:1::1", "robot", true, 1), Ok(()));
+    }
+
+    #[test]
+    fn a_right_password_is_never_counted() {
+        let bench = Bench(Throttle::new(PasswordLimits { per_user: 1, per_source: 1 }));
+        for _ in 0..10 {
+            assert_eq!(bench.attempt("192.0.2.1", "robot", true, 0), Ok(()));
+        }
     }
 }

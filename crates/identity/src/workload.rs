@@ -230,7 +230,7 @@ impl Identity {
     }
 }
 
-fn spiffe_id(tenant: TenantId, id: &ResourceId) -> String {
+pub(crate) fn spiffe_id(tenant: TenantId, id: &ResourceId) -> String {
     format!("{SCHEME}{tenant}{}", utf8_percent_encode(id.as_str(), NOT_IN_PATH))
 }
 
@@ -250,7 +250,7 @@ fn rejection(error: &rustls::Error) -> WorkloadRejection {
 }
 
 /// Reads a certificate whose signature and validity have been checked.
-fn read(leaf: &CertificateDer<'_>, tenant: TenantId) -> Result<WorkloadClaim, WorkloadRejection> {
+pub(crate) fn read(leaf: &CertificateDer<'_>, tenant: TenantId) -> Result<WorkloadClaim, WorkloadRejection> {
     let malformed = WorkloadRejection::Malformed;
     let (_, certificate) = X509Certificate::from_der(leaf).map_err(|_| malformed)?;
     let mut common_names = certificate.subject().iter_common_name();
@@ -258,17 +258,23 @@ fn read(leaf: &CertificateDer<'_>, tenant: TenantId) -> Result<WorkloadClaim, Wo
     let uid = common_name.as_str().ok().and_then(|text| text.parse().ok()).ok_or(malformed)?;
     let names = certificate.subject_alternative_name().map_err(|_| malformed)?.ok_or(malformed)?;
     let [GeneralName::URI(uri)] = names.value.general_names.as_slice() else { return Err(malformed) };
-    let rest = uri.strip_prefix(SCHEME).ok_or(malformed)?;
-    let (named, path) = rest.split_at_checked(rest.find('/').ok_or(malformed)?).ok_or(malformed)?;
-    if named.parse() != Ok(tenant) {
-        return Err(WorkloadRejection::UnknownIssuer);
-    }
-    let path = percent_decode_str(path).decode_utf8().map_err(|_| malformed)?;
     let at = |time: x509_parser::time::ASN1Time| Timestamp::from_unix_seconds(time.timestamp());
     Ok(WorkloadClaim {
-        resource: path.parse().map_err(|_| malformed)?,
+        resource: named(uri, tenant)?,
         uid,
         not_before: at(certificate.validity().not_before),
         not_after: at(certificate.validity().not_after),
     })
+}
+
+/// The resource that a certificate's name stands for.
+pub(crate) fn named(uri: &str, tenant: TenantId) -> Result<ResourceId, WorkloadRejection> {
+    let malformed = WorkloadRejection::Malformed;
+    let rest = uri.strip_prefix(SCHEME).ok_or(malformed)?;
+    let (authority, path) = rest.split_at_checked(rest.find('/').ok_or(malformed)?).ok_or(malformed)?;
+    if authority.parse() != Ok(tenant) {
+        return Err(WorkloadRejection::UnknownIssuer);
+    }
+    let path = percent_decode_str(path).decode_utf8().map_err(|_| malformed)?;
+    path.parse().map_err(|_| malformed)
 }

@@ -23,6 +23,8 @@
 
 mod digest;
 mod environment;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod ids;
 mod names;
 mod network;

@@ -9,7 +9,7 @@ use postern_access::{
     Inputs, InvalidCredential, Layer, Operation, OperationKind, Origin, Permit, RegistryRules, Verdict, evaluate,
 };
 use postern_audit::Record;
-use postern_identity::Peer;
+use postern_identity::{Peer, Throttled};
 use postern_model::{CorrelationId, Timestamp};
 use postern_store::Repository;
 
@@ -37,6 +37,8 @@ pub(crate) struct Call {
     credential: Credential,
     decision: Decision,
     content: Option<ContentState>,
+    /// Too many wrong passwords came from where this one does: it was not looked at.
+    throttled: Option<Throttled>,
     user_agent: Option<Box<str>>,
     is_recorded: bool,
 }
@@ -62,11 +64,18 @@ impl Call {
         let origin = peer.origin(&state.identity, now);
         // Whoever may not enter must not learn that the path was malformed, either.
         let operation = route.as_ref().map_or_else(|_| Operation::registry(OperationKind::Ping), Route::operation);
+        let mut throttled = None;
         let credential = match parts.headers.get(AUTHORIZATION).map(HeaderValue::to_str) {
             _ if operation.kind.is_token_request() => Credential::None,
             None => Credential::None,
             Some(Err(_)) => Credential::Invalid(InvalidCredential::Malformed),
-            Some(Ok(header)) => state.identity.credential(&rules, Some(header), now),
+            Some(Ok(header)) => match state.identity.credential(&rules, Some(header), origin.address, now) {
+                Ok(credential) => credential,
+                Err(refusal) => {
+                    throttled = Some(refusal);
+                    Credential::Invalid(InvalidCredential::WrongPassword)
+                }
+            },
         };
         let inputs =
             Inputs { origin: &origin, rules: &rules, credential: &credential, operation: &operation, content: None };
@@ -84,6 +93,7 @@ impl Call {
             decision,
             content: None,
             user_agent,
+            throttled,
             is_recorded: false,
         })
     }
@@ -106,6 +116,13 @@ impl Call {
 
     /// The permit, or what the refusing layer answers.
     pub(crate) fn permit(&self) -> Result<Permit, Refusal> {
+        match (&self.decision.verdict, self.throttled) {
+            // Whoever may not even enter learns nothing of passwords.
+            (Verdict::Deny(Layer::Network), _) | (_, None) => {}
+            (Verdict::Deny(_) | Verdict::Allow(_), Some(throttled)) => {
+                return Err(Refusal::throttled(throttled.retry_after_seconds));
+            }
+        }
         match &self.decision.verdict {
             Verdict::Allow(permit) => Ok(permit.clone()),
             Verdict::Deny(layer) => Err(self.denial(*layer)),
@@ -147,6 +164,16 @@ impl Call {
         self.decision.verdict = Verdict::Deny(Layer::Authentication);
         self.decision.trace.authentication = AuthenticationStep::Missing;
         self.denial(Layer::Authentication)
+    }
+
+    /// A password that was not looked at, because too many before it were wrong.
+    pub(crate) fn deny_throttled(&mut self, throttled: Throttled) -> Refusal {
+        self.decide(Credential::Invalid(InvalidCredential::WrongPassword));
+        match self.decision.verdict {
+            // Whoever may not even enter learns nothing of passwords.
+            Verdict::Deny(Layer::Network) => self.denial(Layer::Network),
+            Verdict::Deny(_) | Verdict::Allow(_) => Refusal::throttled(throttled.retry_after_seconds),
+        }
     }
 
     /// What a layer's refusal looks like from outside. Nothing but this text and the id gets out.

@@ -103,6 +103,8 @@ conditions! {
     ChunkLength: 400 "SIZE_INVALID" "the chunk's length is not that of its Content-Range" ["Location", "Range"];
     /// The caller has too many open uploads.
     TooManyUploads: 429 "TOOMANYREQUESTS" "too many open uploads" ["Retry-After"];
+    /// The caller has too many bytes in open uploads.
+    TooManyUploadBytes: 429 "TOOMANYREQUESTS" "too many bytes in open uploads" ["Retry-After"];
     /// None of the requested bytes exist.
     RangeNotSatisfiable: 416 "RANGE_INVALID" "the requested range is outside the blob" ["Content-Range"];
     /// The connection broke, or the body did not come as announced.
@@ -128,8 +130,8 @@ conditions! {
     /// A lock refuses.
     Disallowed: 405 "REGISTRY_DISALLOWED_OPERATION"
         "The operation is disallowed on this registry, repository or image. View troubleshooting steps at https://aka.ms/acr/faq/#why-does-my-pull-or-push-request-fail-with-disallowed-operation" [];
-    /// Token requests come faster than they are answered.
-    TooManyRequests: 429 "TOOMANYREQUESTS" "too many requests" ["Retry-After"];
+    /// Too many wrong passwords came from the source.
+    TooManyRequests: 429 "TOOMANYREQUESTS" "too many failed attempts" ["Retry-After"];
     /// The disk is full.
     StorageFull: 507 "UNAVAILABLE" "the registry's storage is full" [];
     /// The server is stopping.
@@ -174,6 +176,13 @@ impl Refusal {
     pub(crate) fn method(allowed: &[Method]) -> Self {
         let names: Vec<&str> = allowed.iter().map(Method::as_str).collect();
         Self::new(Condition::MethodNotAllowed).with_header(ALLOW, HeaderValue::try_from(names.join(", ")).ok())
+    }
+
+    /// Token requests or passwords that are not looked at for so long.
+    pub(crate) fn throttled(retry_after_seconds: i64) -> Self {
+        let mut refusal = Self::new(Condition::TooManyRequests);
+        refusal.more.headers = vec![(RETRY_AFTER, HeaderValue::from(retry_after_seconds))];
+        refusal
     }
 
     /// Another message than the table's, of the same meaning.
@@ -244,6 +253,7 @@ impl From<StoreError> for Refusal {
             StoreError::DigestMismatch { .. } => Self::new(Condition::DigestMismatch).with_detail(&error),
             StoreError::TooLarge { .. } => Self::new(Condition::BlobTooLarge).with_detail(&error),
             StoreError::TooManyUploads { .. } => Self::new(Condition::TooManyUploads).with_detail(&error),
+            StoreError::TooManyUploadBytes { .. } => Self::new(Condition::TooManyUploadBytes).with_detail(&error),
             StoreError::Busy => Self::new(Condition::UploadBusy),
             StoreError::BadCursor => Self::new(Condition::QueryInvalid).with_detail(&error),
             StoreError::Interrupted => Self::new(Condition::Unavailable),

@@ -19,6 +19,8 @@ mod call;
 mod challenge;
 mod endpoints;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod host;
 mod manifest;
 mod manifests;

@@ -108,6 +108,7 @@ impl Bench {
                 arm_audiences: Vec::new(),
                 certificate_names: vec![HOST.into()],
                 certificate_files: None,
+                password_limits: postern_identity::PasswordLimits::default(),
             },
         })
         .await

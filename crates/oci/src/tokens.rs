@@ -48,7 +48,9 @@ pub(crate) async fn issue(call: &mut Call, form: TokenForm, parts: &Parts, body:
     if let Some(service) = &request.service {
         request.service = Some(this_service(call, service)?);
     }
-    let credential = call.state().identity.grant_credential(call.rules(), &request, call.now());
+    let (identity, address) = (&call.state().identity, call.origin().address);
+    let credential = identity.grant_credential(call.rules(), &request, address, call.now());
+    let credential = credential.map_err(|throttled| call.deny_throttled(throttled))?;
     let is_anonymous = matches!(credential, Credential::None);
     call.decide(credential);
     call.permit()?;

@@ -134,12 +134,24 @@ pub(crate) enum LogFormat {
 pub(crate) struct LimitsConfig {
     /// Connections open at once; further ones wait.
     pub(crate) connections: usize,
+    /// Connections of one address (IPv6: one /64 network) open at once; further ones are closed.
+    pub(crate) connections_per_source: usize,
     /// How long a TLS handshake may take, in seconds.
     pub(crate) handshake_seconds: u64,
     /// How long a client may take to send a request's headers, in seconds.
     pub(crate) header_seconds: u64,
+    /// How long 16 KiB of a request's body may be waited for, in seconds. A whole body may take as long as it likes.
+    pub(crate) stall_seconds: u64,
+    /// How long a connection may be open without a request, or without 16 KiB of an answer being taken, in seconds.
+    pub(crate) idle_seconds: u64,
+    /// Wrong passwords that are forgiven within a minute, from one source and for one user.
+    pub(crate) wrong_passwords_per_user: u32,
+    /// Wrong passwords that are forgiven within a minute, from one source.
+    pub(crate) wrong_passwords_per_source: u32,
     /// Largest blob in bytes.
     pub(crate) blob_bytes: u64,
+    /// Bytes that one caller may have in uploads that are not finished, per registry.
+    pub(crate) open_upload_bytes: u64,
     /// How long unreferenced blobs are kept before they are reclaimed, in seconds.
     pub(crate) collection_grace_seconds: u64,
     /// How long the collection rests between two rounds, in seconds.
@@ -190,11 +202,18 @@ impl Default for LogConfig {
 
 impl Default for LimitsConfig {
     fn default() -> Self {
+        let passwords = postern_identity::PasswordLimits::default();
         Self {
             connections: 16_384,
+            connections_per_source: 4096,
             handshake_seconds: 10,
             header_seconds: 30,
+            stall_seconds: 30,
+            idle_seconds: 120,
+            wrong_passwords_per_user: passwords.per_user,
+            wrong_passwords_per_source: passwords.per_source,
             blob_bytes: 200 << 30,
+            open_upload_bytes: 1 << 40,
             collection_grace_seconds: 24 * 3600,
             collection_interval_seconds: 600,
         }
@@ -273,8 +292,14 @@ impl LimitsConfig {
             anyhow::Ok(())
         };
         within("connections", self.connections as u64, MOST_CONNECTIONS as u64)?;
+        within("connections_per_source", self.connections_per_source as u64, MOST_CONNECTIONS as u64)?;
         within("handshake_seconds", self.handshake_seconds, LONGEST_WAIT_SECONDS)?;
         within("header_seconds", self.header_seconds, LONGEST_WAIT_SECONDS)?;
+        within("stall_seconds", self.stall_seconds, LONGEST_WAIT_SECONDS)?;
+        within("idle_seconds", self.idle_seconds, LONGEST_WAIT_SECONDS)?;
+        within("wrong_passwords_per_user", self.wrong_passwords_per_user.into(), u32::MAX.into())?;
+        within("wrong_passwords_per_source", self.wrong_passwords_per_source.into(), u32::MAX.into())?;
+        within("open_upload_bytes", self.open_upload_bytes, i64::MAX.unsigned_abs())?;
         within("collection_interval_seconds", self.collection_interval_seconds, LONGEST_INTERVAL_SECONDS)?;
         within("blob_bytes", self.blob_bytes, i64::MAX.unsigned_abs())?;
         let grace = self.collection_grace_seconds;
@@ -363,7 +388,14 @@ mod tests {
         check("[dns]\nttl_seconds = 3601", Some("dns.ttl_seconds"));
         let simulated = "[[place]]\nname = 'p'\npeers = ['127.51.100.0/24']\nsimulated = true";
         check(&format!("{endpoint}{simulated}"), Some("refused beside 10.1.0.4"));
-        for (limit, most) in [("connections", "1048576"), ("header_seconds", "3600"), ("handshake_seconds", "3600")] {
+        for (limit, most) in [
+            ("connections", "1048576"),
+            ("connections_per_source", "1048576"),
+            ("header_seconds", "3600"),
+            ("handshake_seconds", "3600"),
+            ("stall_seconds", "3600"),
+            ("idle_seconds", "3600"),
+        ] {
             check(&format!("[limits]\n{limit} = 0"), Some(&format!("limits.{limit} must be from 1 to {most}")));
             check(
                 &format!("[limits]\n{limit} = {}", i64::MAX),

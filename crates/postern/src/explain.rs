@@ -153,16 +153,17 @@ fn question(arguments: &ExplainArguments) -> anyhow::Result<Question> {
     })
 }
 
+/// An image as people write it.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Image {
+pub(crate) struct Image {
     registry: Option<String>,
-    repository: Option<String>,
-    reference: Option<String>,
+    pub(crate) repository: Option<String>,
+    pub(crate) reference: Option<String>,
 }
 
 impl Image {
     /// `[login server/]repository[:tag|@digest]`
-    fn parse(text: &str) -> anyhow::Result<Self> {
+    pub(crate) fn parse(text: &str) -> anyhow::Result<Self> {
         let (registry, rest) = match text.split_once('/') {
             Some((host, rest)) if host.contains(['.', ':']) => {
                 let name = host.split(['.', ':']).next().unwrap_or(host);

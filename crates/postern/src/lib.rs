@@ -16,6 +16,8 @@ mod dns;
 mod environment;
 mod explain;
 mod first_start;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod places;
 mod postern_api;
 mod serve;
@@ -23,6 +25,12 @@ mod server;
 mod sockets;
 mod trust;
 mod workload;
+
+/// Method and path of every operation that is the binary's own: the API of decisions, health and metrics.
+pub fn endpoints() -> Vec<(&'static str, &'static str)> {
+    let operations = server::OPERATIONS_PATHS.into_iter().map(|path| ("GET", path));
+    postern_api::endpoints().into_iter().chain(operations).collect()
+}
 
 /// Parsers of what comes from outside before anybody is known: pure functions, to be tried with hostile input.
 pub mod parsers {

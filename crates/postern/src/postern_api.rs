@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, Query, State as Extract};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use axum::{Extension, Router};
 use http::{HeaderMap, StatusCode, header};
 use postern_access::Principal;
@@ -34,13 +34,25 @@ pub(crate) struct State {
 }
 
 pub(crate) fn router(state: State) -> Router {
-    Router::new()
-        .route("/postern/v1/decisions/{id}", get(decision))
-        .route("/postern/v1/explain", post(explain))
-        .route("/postern/v1/export", get(export))
+    routes()
+        .into_iter()
+        .fold(Router::new(), |router, (_, path, handler)| router.route(path, handler))
         .fallback(async || error(StatusCode::NOT_FOUND, "NotFound", "there is no such operation"))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .with_state(state)
+}
+
+/// Method and path of every operation.
+pub(crate) fn endpoints() -> Vec<(&'static str, &'static str)> {
+    routes().into_iter().map(|(method, path, _)| (method, path)).collect()
+}
+
+fn routes() -> [(&'static str, &'static str, MethodRouter<State>); 3] {
+    [
+        ("GET", "/postern/v1/decisions/{id}", get(decision)),
+        ("POST", "/postern/v1/explain", post(explain)),
+        ("GET", "/postern/v1/export", get(export)),
+    ]
 }
 
 impl State {

@@ -12,7 +12,7 @@ use clap::Args;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use postern_arm::ArmState;
 use postern_audit::{Audit, AuditOptions, AuditWriter};
-use postern_identity::{CertificateFiles, Identity, IdentityOptions, IdentitySettings};
+use postern_identity::{CertificateFiles, Identity, IdentityOptions, IdentitySettings, PasswordLimits};
 use postern_model::TenantId;
 use postern_oci::{DataPlane, OciState};
 use postern_store::{Directory, DirectoryOptions, Journal, Store, StoreOptions};
@@ -25,7 +25,7 @@ use crate::bootstrap::{Bootstrap, write_whole};
 use crate::config::{Config, LogConfig, LogFormat};
 use crate::dns::{Dns, Responder, Zone};
 use crate::places::Places;
-use crate::server::{Bounds, Counted, Names, Operations, Routers, Server, bind};
+use crate::server::{Bounds, Counted, Names, Operations, Routers, Server, Sources, bind};
 use crate::{environment, first_start, runtime, say};
 
 /// A folder that clients can be given as their certificate folder: nothing else is in it.
@@ -124,6 +124,7 @@ impl Running {
 
         let store = Store::open(StoreOptions {
             max_blob_bytes: config.limits.blob_bytes,
+            max_open_upload_bytes_per_holder: config.limits.open_upload_bytes,
             collection_grace_seconds: i64::try_from(config.limits.collection_grace_seconds)?,
             ..StoreOptions::new(folder, Arc::clone(&clock), Arc::clone(&random))
         })
@@ -155,6 +156,10 @@ impl Running {
                     certificate: tls.certificate_file.clone(),
                     key: tls.key_file.clone(),
                 }),
+                password_limits: PasswordLimits {
+                    per_user: config.limits.wrong_passwords_per_user,
+                    per_source: config.limits.wrong_passwords_per_source,
+                },
             },
         })
         .await?;
@@ -234,7 +239,10 @@ impl Running {
                 connections: config.limits.connections,
                 handshake: Duration::from_secs(config.limits.handshake_seconds),
                 headers: Duration::from_secs(config.limits.header_seconds),
+                stall: Duration::from_secs(config.limits.stall_seconds),
+                idle: Duration::from_secs(config.limits.idle_seconds),
             },
+            sources: Sources::new(config.limits.connections_per_source),
         };
         let (stop, stopped) = watch::channel(false);
         let patience = Duration::from_secs(config.server.shutdown_seconds);

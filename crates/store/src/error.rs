@@ -46,6 +46,12 @@ pub enum StoreError {
         /// The limit.
         limit: u32,
     },
+    /// The caller has too many bytes in uploads that are not finished.
+    #[error("more than {limit_bytes} bytes in open uploads")]
+    TooManyUploadBytes {
+        /// The limit.
+        limit_bytes: u64,
+    },
     /// Another request writes to the same upload.
     #[error("the upload is being written to")]
     Busy,

@@ -1,4 +1,4 @@
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -26,6 +26,8 @@ use crate::{Catalog, Credentials, Repository, Resources, StoreError, Vault};
 /// Source: Azure Container Registry, service tiers, "Maximum image layer size" (read 2026-11).
 const MAX_BLOB_BYTES: u64 = 200 << 30;
 const MAX_UPLOADS_PER_HOLDER: u32 = 1000;
+/// 1 TiB: five of the largest blobs at once.
+const MAX_OPEN_UPLOAD_BYTES_PER_HOLDER: u64 = 1 << 40;
 const UPLOAD_LIFETIME_SECONDS: i64 = 7 * 24 * 3600;
 const COLLECTION_GRACE_SECONDS: i64 = 24 * 3600;
 const MANIFEST_CACHE_BYTES: u64 = 16 << 20;
@@ -45,6 +47,8 @@ pub struct StoreOptions {
     pub max_blob_bytes: u64,
     /// How many uploads one caller may have open in one registry. Default 1000.
     pub max_uploads_per_holder: u32,
+    /// How many bytes one caller may have in open uploads of one registry. Default 1 TiB.
+    pub max_open_upload_bytes_per_holder: u64,
     /// How long an upload may stay open, in seconds from its start. Default 7 days.
     pub upload_lifetime_seconds: i64,
     /// How long a blob that no manifest needs stays, in seconds. Default 24 hours.
@@ -64,6 +68,7 @@ impl StoreOptions {
             random,
             max_blob_bytes: MAX_BLOB_BYTES,
             max_uploads_per_holder: MAX_UPLOADS_PER_HOLDER,
+            max_open_upload_bytes_per_holder: MAX_OPEN_UPLOAD_BYTES_PER_HOLDER,
             upload_lifetime_seconds: UPLOAD_LIFETIME_SECONDS,
             collection_grace_seconds: COLLECTION_GRACE_SECONDS,
             manifest_cache_bytes: MANIFEST_CACHE_BYTES,
@@ -89,6 +94,8 @@ pub(crate) struct Inner {
     pub(crate) links: Coherent<Key<Digest>, LinkEntry>,
     pub(crate) uploads: Coherent<UploadId, Arc<UploadRow>>,
     pub(crate) uploads_in_use: Mutex<HashSet<UploadId>>,
+    /// Bytes of uploads being written to that no row counts yet, by registry and holder.
+    pub(crate) unsaved_bytes: Mutex<HashMap<(String, String), u64>>,
     pub(crate) swept: AtomicBool,
     // Last, so that it is let go of after everything else.
     _lock: File,
@@ -160,6 +167,7 @@ impl Store {
             links: Coherent::new(CACHED_NAMES, |_| 1),
             uploads: Coherent::new(CACHED_UPLOADS, |_| 1),
             uploads_in_use: Mutex::default(),
+            unsaved_bytes: Mutex::default(),
             swept: AtomicBool::new(false),
             _lock: lock,
         })))

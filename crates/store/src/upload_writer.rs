@@ -13,7 +13,7 @@ use crate::blob_files::FileId;
 use crate::database::{blocking, detached};
 use crate::hashing::Hasher;
 use crate::store::Inner;
-use crate::uploads::{Lease, Session, UploadStatus};
+use crate::uploads::{Lease, Session, Unsaved, UploadStatus};
 
 /// How many bytes are hashed and written at once.
 const BATCH_BYTES: usize = 256 << 10;
@@ -116,11 +116,12 @@ struct Work {
     gathered: Vec<Bytes>,
     gathered_bytes: usize,
     accepted: u64,
+    unsaved: Unsaved,
 }
 
 impl UploadWriter {
     pub(crate) fn new(session: Session, position: Position) -> Self {
-        let accepted = position.offset;
+        let (accepted, unsaved) = (position.offset, Unsaved::new(&session.repository));
         let work = Work {
             session,
             position: Some(position),
@@ -128,6 +129,7 @@ impl UploadWriter {
             gathered: Vec::new(),
             gathered_bytes: 0,
             accepted,
+            unsaved,
         };
         Self { work: Some(work) }
     }
@@ -140,7 +142,8 @@ impl UploadWriter {
     /// Takes the next bytes.
     ///
     /// # Errors
-    /// [`StoreError::TooLarge`], which discards the upload; [`StoreError::Io`], after which it can be taken up again where it
+    /// [`StoreError::TooLarge`], which discards the upload; [`StoreError::TooManyUploadBytes`] and [`StoreError::Io`], after which it
+    /// can be taken up again where it
     /// was last paused. Either way this writer is spent.
     pub async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
         let work = self.work.as_mut().ok_or(StoreError::Interrupted)?;
@@ -154,6 +157,13 @@ impl UploadWriter {
                 detached(work.discard()).await?;
             }
             return Err(StoreError::TooLarge { limit_bytes });
+        }
+        let room = work.unsaved.grow(bytes.len() as u64, work.session.open_bytes);
+        if let Err(refusal) = room {
+            if let Some(work) = self.work.take() {
+                detached(work.save()).await?;
+            }
+            return Err(refusal);
         }
         let written = work.take(bytes).await;
         if written.is_err() {

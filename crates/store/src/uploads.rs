@@ -35,11 +35,55 @@ pub(crate) struct UploadRow {
     hash_state: Option<Vec<u8>>,
 }
 
+/// Bytes of an upload that its row does not count yet. They count for the holder as long as this lives.
+pub(crate) struct Unsaved {
+    inner: Arc<Inner>,
+    holder: (String, String),
+    bytes: u64,
+}
+
+impl Unsaved {
+    pub(crate) fn new(repository: &Repository) -> Self {
+        let holder = (repository.registry_text(), repository.permit.holder().to_string());
+        Self { inner: Arc::clone(&repository.inner), holder, bytes: 0 }
+    }
+
+    /// Counts some more, unless they and all that the holder has open (`saved` in rows) are more than it may.
+    pub(crate) fn grow(&mut self, bytes: u64, saved: u64) -> Result<(), StoreError> {
+        let limit_bytes = self.inner.options.max_open_upload_bytes_per_holder;
+        let mut all = self.inner.unsaved_bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        let unsaved = all.get(&self.holder).copied().unwrap_or_default().saturating_add(bytes);
+        if unsaved.saturating_add(saved) > limit_bytes {
+            return Err(StoreError::TooManyUploadBytes { limit_bytes });
+        }
+        match all.get_mut(&self.holder) {
+            Some(count) => *count = unsaved,
+            None => drop(all.insert(self.holder.clone(), unsaved)),
+        }
+        self.bytes += bytes;
+        Ok(())
+    }
+}
+
+impl Drop for Unsaved {
+    fn drop(&mut self) {
+        let mut all = self.inner.unsaved_bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = all.get_mut(&self.holder) {
+            *count = count.saturating_sub(self.bytes);
+            if *count == 0 {
+                all.remove(&self.holder);
+            }
+        }
+    }
+}
+
 /// An open upload in the hands of the one who may go on with it.
 pub(crate) struct Session {
     pub(crate) repository: Repository,
     pub(crate) status: UploadStatus,
     pub(crate) file: FileId,
+    /// Bytes that the holder had in open uploads of the registry, this one included, when it was looked up.
+    pub(crate) open_bytes: u64,
 }
 
 /// The right to write to an upload; one per upload and process.
@@ -191,7 +235,8 @@ impl Repository {
         if !is_own || expires < self.inner.now() {
             return Ok(None);
         }
-        Ok(Some((Session { repository: self.clone(), status: row.status, file: row.file }, row)))
+        let open_bytes = self.open_upload_bytes().await?;
+        Ok(Some((Session { repository: self.clone(), status: row.status, file: row.file, open_bytes }, row)))
     }
 
     async fn select_upload(&self, id: UploadId) -> Result<Option<UploadRow>, StoreError> {
@@ -218,6 +263,18 @@ impl Repository {
             })
         };
         row.map(upload).transpose()
+    }
+
+    /// What the permit's holder has in open uploads of this registry, as their rows count it.
+    async fn open_upload_bytes(&self) -> Result<u64, StoreError> {
+        let sum: i64 = sqlx::query_scalar(
+            "SELECT CAST(COALESCE(SUM(offset_bytes), 0) AS BIGINT) FROM uploads WHERE registry = $1 AND holder = $2",
+        )
+        .bind(self.registry_text())
+        .bind(self.permit.holder().to_string())
+        .fetch_one(self.inner.database.read())
+        .await?;
+        to_u64(sum)
     }
 }
 

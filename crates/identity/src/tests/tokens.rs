@@ -39,7 +39,7 @@ async fn login_forms() {
     let with_refresh = basic("00000000-0000-0000-0000-000000000000", refresh.expose());
     assert_eq!(caller(bench.credential("first", &with_refresh)), pusher);
 
-    let none = bench.identity.credential(&bench.rules("first"), None, bench.now());
+    let none = bench.identity.credential(&bench.rules("first"), None, OUTSIDE, bench.now()).unwrap();
     assert!(matches!(none, Credential::None));
     assert!(matches!(bench.credential("first", &basic("", "")), Credential::None));
 

@@ -9,9 +9,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
+use bytes::Bytes;
 use http::{Request, Version, header};
 use http_body_util::BodyExt as _;
-use hyper::body::{Frame, Incoming, SizeHint};
+use hyper::body::{Frame, SizeHint};
 use tokio::sync::oneshot;
 
 /// The chunks of the Azure libraries have four MiB, and so have the largest manifests.
@@ -29,7 +30,11 @@ struct Returning<B: HttpBody> {
 }
 
 /// Has the body given back, where a connection is at stake: in HTTP/2 a refused body ends its own stream only.
-pub(super) fn watch(request: Request<Incoming>) -> (Request<Body>, Option<Leftover<Incoming>>) {
+pub(super) fn watch<B>(request: Request<B>) -> (Request<Body>, Option<Leftover<B>>)
+where
+    B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     // Who expects to be told to go on has sent nothing yet.
     let waits = request.headers().contains_key(header::EXPECT);
     if request.version() == Version::HTTP_2 || waits || request.body().is_end_stream() {

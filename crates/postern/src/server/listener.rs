@@ -95,7 +95,12 @@ async fn accept_all(bound: Bound, server: Arc<Server>, stop: watch::Receiver<boo
                 continue;
             }
         };
-        let hold = Hold::new(slot, stop.clone());
+        let Some(seat) = server.sources.enter(peer.ip()) else {
+            // One line for each would be what a flood is for.
+            metrics::counter!("postern_connections_refused_total").increment(1);
+            continue;
+        };
+        let hold = Hold::new(slot, seat, stop.clone());
         let (server, scope) = (Arc::clone(&server), scope.clone());
         tokio::spawn(async move {
             if let Err(error) = accept(server, stream, (&scope, peer), hold).await {

@@ -6,12 +6,17 @@ mod leftover;
 mod listener;
 mod names;
 mod operations;
+mod pace;
+mod sources;
 mod tunnel;
 
 pub(crate) use counted::Counted;
 pub(crate) use listener::bind;
 pub(crate) use names::Names;
-pub(crate) use operations::Operations;
+#[cfg(any(test, fuzzing))]
+pub(crate) use names::{Class, Target, split_host, target};
+pub(crate) use operations::{Operations, PATHS as OPERATIONS_PATHS};
+pub(crate) use sources::Sources;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +37,7 @@ pub(crate) struct Server {
     pub(crate) operations: Operations,
     pub(crate) counted: Counted,
     pub(crate) bounds: Bounds,
+    pub(crate) sources: Arc<Sources>,
 }
 
 /// Who answers what.
@@ -50,4 +56,8 @@ pub(crate) struct Bounds {
     pub(crate) connections: usize,
     pub(crate) handshake: Duration,
     pub(crate) headers: Duration,
+    /// How long a little of a body may be waited for.
+    pub(crate) stall: Duration,
+    /// How long a connection may be open for nothing.
+    pub(crate) idle: Duration,
 }

@@ -15,6 +15,9 @@ pub(crate) struct Operations {
     draining: Arc<AtomicBool>,
 }
 
+/// What it answers, for `GET`.
+pub(crate) const PATHS: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
+
 impl Operations {
     pub(crate) fn new(metrics: PrometheusHandle, store: Store) -> Self {
         Self { metrics, store, draining: Arc::default() }

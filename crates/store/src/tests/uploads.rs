@@ -3,7 +3,7 @@ use postern_access::{Caller, OperationKind};
 use postern_model::{Algorithm, Digest};
 
 use super::{Bench, assert_err, permit, permit_of, put_blob, read_all, sample, sha256, sha512};
-use crate::{Missing, StoreError};
+use crate::{Missing, Repository, StoreError};
 
 #[tokio::test]
 async fn an_upload_goes_on_after_a_restart() {
@@ -169,6 +169,37 @@ async fn limits_hold_at_the_edge_and_not_past_it() {
     assert_err!(push.start_upload(Algorithm::Sha256).await, StoreError::TooManyUploads { limit: 2 });
     push.cancel_upload(second.id).await.unwrap();
     push.start_upload(Algorithm::Sha256).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_holder_has_so_many_bytes_open_and_no_more() {
+    let bench = Bench::with(|options| options.max_open_upload_bytes_per_holder = 10).await;
+    let push = bench.push("app");
+    let begin = async |repository: &Repository, bytes: &'static [u8]| {
+        let id = repository.start_upload(Algorithm::Sha256).await.unwrap().id;
+        let mut writer = repository.upload_writer(id).await.unwrap();
+        writer.write(Bytes::from_static(bytes)).await.unwrap();
+        writer
+    };
+    let refused = |outcome| assert_err!(outcome, StoreError::TooManyUploadBytes { limit_bytes: 10 });
+    // What is saved and what is being written count alike, in whichever repository.
+    let saved = begin(&push, b"01234").await.pause().await.unwrap();
+    let mut writing = begin(&bench.push("other"), b"56789").await;
+    refused(writing.write(Bytes::from_static(b"x")).await);
+    let id = push.start_upload(Algorithm::Sha256).await.unwrap().id;
+    refused(push.upload_writer(id).await.unwrap().write(Bytes::from_static(b"x")).await);
+    // Another caller is not held up, and a registry is for itself.
+    let other_caller = permit_of(Caller::RepositoryToken("other".into()), 1, OperationKind::PushBlob, "app");
+    begin(&bench.store.repository(&other_caller).unwrap(), b"0123456789").await;
+    // What is finished or given up counts no more; what was refused was kept as far as it had come.
+    push.cancel_upload(saved.id).await.unwrap();
+    let mut writer = push.upload_writer(id).await.unwrap();
+    writer.write(Bytes::from_static(b"hello")).await.unwrap();
+    refused(writer.write(Bytes::from_static(b"x")).await);
+    assert_eq!(push.upload(id).await.unwrap().unwrap().offset, 5);
+    push.upload_writer(id).await.unwrap().commit(sha256(b"hello")).await.unwrap();
+    put_blob(&push, b"01234").await;
+    assert!(push.inner.unsaved_bytes.lock().unwrap().is_empty());
 }
 
 #[tokio::test]

@@ -219,6 +219,7 @@ async fn open_identity((store, directory, clock, random): Parts<'_>, tenant: Ten
             arm_audiences: Vec::new(),
             certificate_names: vec![LOGIN_SERVER.to_owned()],
             certificate_files: None,
+            password_limits: postern_identity::PasswordLimits::default(),
         },
     };
     Identity::open(options).await.expect("the identity services open")
