@@ -17,17 +17,28 @@ impl Rights {
     /// Whether the action (`Microsoft.ContainerRegistry/registries/write`) is allowed on the scope.
     ///
     /// CHOICE: objects of the directory, and subscriptions themselves, are above every subscription, where nobody has roles. Who
-    /// may see, or make, role assignments in all of the subscriptions may see, or change, them.
+    /// may see, or make, role assignments in all of the subscriptions may see, or change, them. Roles at the root do not give more
+    /// over objects of the directory: a secret for somebody else's account is worth all of that account's roles.
     pub fn may(&self, action: &str, scope: &ResourceId) -> bool {
-        if self.allows(action, scope) {
+        let is_object = is_directory_object(scope);
+        if !is_object && self.allows(action, scope) {
             return true;
         }
-        if !is_above_subscriptions(scope) || self.subscriptions.is_empty() {
+        if !is_object && !scope.is_type(SUBSCRIPTIONS) {
             return false;
         }
         let verb = if action.to_ascii_lowercase().ends_with("/read") { "read" } else { "write" };
         let action = format!("{ROLE_ASSIGNMENTS}/{verb}");
-        self.subscriptions.iter().all(|subscription| self.allows(&action, subscription))
+        if is_object && self.allows(&action, scope) {
+            return true;
+        }
+        !self.subscriptions.is_empty()
+            && self.subscriptions.iter().all(|subscription| self.allows(&action, subscription))
+    }
+
+    /// Whether the action is allowed on any scope at which the caller has a role.
+    pub fn may_somewhere(&self, action: &str) -> bool {
+        self.grants.iter().any(|grant| self.allows(action, &grant.scope))
     }
 
     fn allows(&self, action: &str, scope: &ResourceId) -> bool {
@@ -53,9 +64,8 @@ fn operation(action: &str) -> Cow<'_, str> {
     }
 }
 
-/// A directory object, or a subscription itself.
-fn is_above_subscriptions(id: &ResourceId) -> bool {
-    id.key().starts_with("/providers/microsoft.graph/") || id.is_type(SUBSCRIPTIONS)
+fn is_directory_object(id: &ResourceId) -> bool {
+    id.key().starts_with("/providers/microsoft.graph/")
 }
 
 #[cfg(test)]
@@ -67,13 +77,12 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn roles_name_operations_on_groups_after_subscriptions() {
+    fn rights(scope: &str, actions: &[&str], not_actions: &[&str]) -> Rights {
         let list = |texts: &[&str]| texts.iter().map(|&text| text.into()).collect();
-        let rights = |actions: &[&str], not_actions: &[&str]| Rights {
+        Rights {
             grants: vec![ManagementGrant {
                 assignment: "/a".parse().unwrap(),
-                scope: "/subscriptions/s".parse().unwrap(),
+                scope: scope.parse().unwrap(),
                 role: Uuid::nil(),
                 role_name: "custom".into(),
                 permissions: Arc::new([Permissions {
@@ -83,8 +92,35 @@ mod tests {
                 }]),
                 condition: None,
             }],
+            subscriptions: vec!["/subscriptions/s".parse().unwrap()],
             ..Rights::default()
+        }
+    }
+
+    #[test]
+    fn the_directory_is_changed_by_who_may_assign_roles_everywhere() {
+        let user = "/providers/Microsoft.Graph/users/u".parse().unwrap();
+        let may = |scope: &str, actions: &[&str], not_actions: &[&str]| {
+            let rights = rights(scope, actions, not_actions);
+            [
+                rights.may("Microsoft.Graph/users/read", &user),
+                rights.may("Microsoft.Graph/users/write", &user),
+                rights.may("Microsoft.Graph/users/addPassword/action", &user),
+            ]
         };
+        let contributor = &["Microsoft.Authorization/*/Delete", "Microsoft.Authorization/*/Write"];
+        for scope in ["/", "/subscriptions/s"] {
+            assert_eq!(may(scope, &["*"], &[]), [true; 3], "{scope}");
+            assert_eq!(may(scope, &["*"], contributor), [true, false, false], "{scope}");
+            assert_eq!(may(scope, &["Microsoft.Graph/*"], &[]), [false; 3], "{scope}");
+        }
+        assert_eq!(may("/subscriptions/s/resourceGroups/g", &["*"], &[]), [false; 3]);
+        assert_eq!(may("/subscriptions/other", &["*"], &[]), [false; 3]);
+    }
+
+    #[test]
+    fn roles_name_operations_on_groups_after_subscriptions() {
+        let rights = |actions: &[&str], not_actions: &[&str]| rights("/subscriptions/s", actions, not_actions);
         let group = "/subscriptions/s/resourceGroups/g".parse().unwrap();
         let [read, delete] = ["read", "DELETE"].map(|verb| format!("microsoft.resources/ResourceGroups/{verb}"));
         let reader = rights(&["Microsoft.Resources/subscriptions/resourceGroups/read"], &[]);
