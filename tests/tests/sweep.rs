@@ -16,6 +16,8 @@ use sha2::{Digest as _, Sha256};
 
 const VERSION: &str = "api-version=2026-01-01-preview";
 const STRANGER: &str = "aaaaaaaa-2222-4333-8444-555555555555";
+/// The id of nobody.
+const STRANGERS_TWIN: &str = "aaaaaaaa-2222-4333-8444-666666666666";
 const UPLOAD: &str = "00000000-0000-4000-8000-000000000000";
 
 /// Whom nothing is given, and still answered with success: what everybody may know.
@@ -95,10 +97,14 @@ impl Bench {
     }
 
     fn authority_token(&self, client: &str, secret: &str) -> String {
+        self.authority_token_for(client, secret, "https://management.azure.com")
+    }
+
+    fn authority_token_for(&self, client: &str, secret: &str, audience: &str) -> String {
         let bootstrap = self.server.bootstrap();
         let url = format!("{}/{}/oauth2/v2.0/token", bootstrap.authority, bootstrap.tenant_id);
         let fields = format!(
-            "grant_type=client_credentials&client_id={client}&client_secret={secret}&scope=https://management.azure.com/.default"
+            "grant_type=client_credentials&client_id={client}&client_secret={secret}&scope={audience}/.default"
         );
         text(&self.form(&url, &fields)["access_token"])
     }
@@ -233,9 +239,47 @@ fn nobody_gets_what_is_not_theirs() {
         }
         status
     });
+    let directory: Vec<(String, String)> =
+        postern_arm::GRAPH_ENDPOINTS.iter().map(|(method, path)| ((*method).to_owned(), (*path).to_owned())).collect();
+    let strangers = bench.authority_token_for(
+        &text(&account["properties"]["appId"]),
+        &text(&made["secretText"]),
+        &bootstrap.arm_endpoint,
+    );
+    let callers = [
+        caller("nobody", control(), vec![]),
+        caller("a stranger", control(), bearer(&strangers)),
+        caller("with the resource manager's token", control(), bearer(&own)),
+        caller("with a registry's token", control(), bearer(&access)),
+        caller("with a garbled token", control(), bearer(&garbled(&strangers))),
+        caller("under another's name", postern(), vec![format!("Host: localhost:{}", bench.server.address().port())]),
+    ];
+    let administrator = administrator(&admin, &bootstrap.client_id);
+    table(&mut page, "Directory", &directory, &callers, |method, path, caller| {
+        let fill = |object: &str| path.replace("<object>", object);
+        let [there, absent] =
+            [administrator.as_str(), STRANGERS_TWIN].map(|object| format!("{}{}", caller.base, fill(object)));
+        let (status, body) = bench.call(method, &there, &caller.headers);
+        let (twin, other) = bench.call(method, &absent, &caller.headers);
+        if status != twin || without_ids(&body) != without_ids(&other) {
+            wrong.push(format!("{method} {path} tells {} what exists: {status} {body}, {twin} {other}", caller.name));
+        }
+        // Nobody owns anything in the directory.
+        if status.starts_with('2') && !(path == "/v1.0/me/ownedObjects" && caller.name == "a stranger") {
+            wrong.push(format!("{method} {path} gives {} something: {status} {body}", caller.name));
+        }
+        status
+    });
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(!bench.server.log().contains("panicked"), "{}", bench.server.log());
     golden("docs/reference/sweep.md", &page);
+}
+
+/// The object id of who has this application id.
+fn administrator(admin: &Admin, client: &str) -> String {
+    let all = admin.send("GET", "/providers/Microsoft.Graph/servicePrincipals", None);
+    let own = |one: &&Value| one["properties"]["appId"] == client;
+    text(&all["value"].as_array().and_then(|list| list.iter().find(own)).expect("there is an administrator")["name"])
 }
 
 /// One table: a row for each operation, a column for each caller.

@@ -48,8 +48,8 @@ pub(crate) async fn of_resource(call: &Call, id: &ResourceId, operation: &str) -
     }
     if resource.id.is_type(types::SERVICE_PRINCIPALS) {
         match lower.as_str() {
-            "addpassword" => return credentials::add_password(call, &resource).await,
-            "removepassword" => return credentials::remove_password(call, &resource).await,
+            "addpassword" => return credentials::add_password(call, credentials::secrets_of(&resource)?).await,
+            "removepassword" => return credentials::remove_password(call, credentials::secrets_of(&resource)?).await,
             _ => {}
         }
     }

@@ -20,7 +20,9 @@ pub(crate) fn assignments(call: &Call, scope: &ResourceId) -> Result<Reply, ArmE
             Term::Call(name, _) if name == "atscope" => below = false,
             Term::Call(name, value) if name == "assignedto" => principals = Some(with_groups(call, parse_id(&value)?)),
             Term::Equals(name, value) if name == "principalid" => principals = Some(vec![parse_id(&value)?]),
-            Term::Equals(name, _) | Term::Call(name, _) => return Err(unknown_filter(&name)),
+            Term::Equals(name, _) | Term::Call(name, _) | Term::StartsWith(name, _) | Term::Any(name, _) => {
+                return Err(unknown_filter(&name));
+            }
         }
     }
     let wanted = |resource: &Resource| {

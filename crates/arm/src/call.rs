@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::error::{ArmError, Condition};
 use crate::path::{self, Target};
 use crate::reply::Reply;
-use crate::{ArmState, actions, lists, metadata, resources};
+use crate::{ArmState, actions, graph, lists, metadata, resources};
 
 /// Largest body.
 const MAX_BODY_BYTES: usize = 4 << 20;
@@ -110,6 +110,21 @@ impl Caller {
 }
 
 impl Call {
+    /// The same caller and request once more, without its body: for a request that takes several steps.
+    pub(crate) fn again(&self) -> Self {
+        Self {
+            state: Arc::clone(&self.state),
+            caller: self.caller.clone(),
+            now: self.now,
+            method: self.method.clone(),
+            version: self.version,
+            query: Query::default(),
+            headers: HeaderMap::new(),
+            path: self.path.clone(),
+            body: None,
+        }
+    }
+
     /// Refuses unless the caller may do the action on the scope.
     pub(crate) fn authorize(&self, action: &str, scope: &ResourceId) -> Result<(), ArmError> {
         let allowed = self.state.directory.with_estate(|estate| estate.may(&self.caller.ids, action, scope));
@@ -134,13 +149,32 @@ impl Call {
     }
 }
 
+/// Which of the APIs here is called.
+#[derive(Clone, Copy)]
+enum Api {
+    ResourceManager,
+    Graph,
+}
+
 pub(crate) async fn serve(State(state): State<Arc<ArmState>>, request: Request) -> Response {
+    respond(state, request, Api::ResourceManager).await
+}
+
+pub(crate) async fn serve_graph(State(state): State<Arc<ArmState>>, request: Request) -> Response {
+    respond(state, request, Api::Graph).await
+}
+
+async fn respond(state: Arc<ArmState>, request: Request, api: Api) -> Response {
     let (parts, body) = request.into_parts();
     let correlation = parts.extensions.get::<CorrelationId>().copied();
     let correlation = correlation.unwrap_or_else(|| CorrelationId(state.random.uuid()));
     let request_id = state.random.uuid();
     let client_id = parts.headers.get(CLIENT_REQUEST_ID).filter(|id| id.len() <= MAX_CLIENT_ID_BYTES).cloned();
-    let mut response = match answer(state, parts, body).await {
+    let outcome = match api {
+        Api::ResourceManager => answer(state, parts, body).await,
+        Api::Graph => answer_graph(state, parts, body).await,
+    };
+    let mut response = match outcome {
         Ok(reply) => reply.into_response(),
         Err(error) => error.into_response(),
     };
@@ -162,11 +196,25 @@ async fn answer(state: Arc<ArmState>, parts: Parts, body: Body) -> Result<Reply,
         return Ok(metadata::endpoints(&state, version));
     }
     let now = state.clock.now();
-    let caller = authenticate(&state, &parts, now)?;
+    let caller = authenticate(&state, &parts, now, Api::ResourceManager)?;
     let body = read_body(body).await?;
     let path = parts.uri.path().to_owned();
     let call = Call { state, caller, now, method: parts.method, version, query, headers: parts.headers, path, body };
     dispatch(call, target).await
+}
+
+/// `/v1.0/…` and `/beta/…`.
+async fn answer_graph(state: Arc<ArmState>, parts: Parts, body: Body) -> Result<Reply, ArmError> {
+    let query = Query::parse(parts.uri.query().unwrap_or_default())
+        .ok_or_else(|| ArmError::new(Condition::InvalidUri, "The request's query is not valid."))?;
+    let now = state.clock.now();
+    let caller = authenticate(&state, &parts, now, Api::Graph)?;
+    let body = read_body(body).await?;
+    let path = parts.uri.path().to_owned();
+    let below = path.trim_start_matches('/').split_once('/').map_or("", |(_version, below)| below).to_owned();
+    let version = graph::VERSION;
+    let call = Call { state, caller, now, method: parts.method, version, query, headers: parts.headers, path, body };
+    graph::dispatch(call, &below).await
 }
 
 async fn dispatch(call: Call, target: Target) -> Result<Reply, ArmError> {
@@ -210,12 +258,16 @@ fn api_version(query: &Query) -> Result<ApiVersion, ArmError> {
     })
 }
 
-fn authenticate(state: &ArmState, parts: &Parts, now: Timestamp) -> Result<Caller, ArmError> {
+fn authenticate(state: &ArmState, parts: &Parts, now: Timestamp, api: Api) -> Result<Caller, ArmError> {
     // A header that is not text is one that does not hold.
     let authorization = parts.headers.get(header::AUTHORIZATION).map(|value| value.to_str().unwrap_or(""));
     let workload =
         parts.extensions.get::<Peer>().map_or(WorkloadState::None, |peer| peer.workload(&state.identity, now));
-    let known = state.identity.arm_caller(authorization, &workload, now).map_err(|refusal| refused(state, refusal))?;
+    let known = match api {
+        Api::ResourceManager => state.identity.arm_caller(authorization, &workload, now),
+        Api::Graph => state.identity.graph_caller(authorization, &workload, now),
+    };
+    let known = known.map_err(|refusal| refused(state, refusal))?;
     let ids = std::iter::once(known.principal.id).chain(known.principal.groups.iter().copied()).collect();
     Ok(Caller { principal: known.principal, client_id: known.client_id, ids })
 }

@@ -164,11 +164,11 @@ pub(crate) async fn follow(state: &ArmState, token: &Resource) {
 /// `addPassword`, as Microsoft Graph has it: a client secret, shown this once.
 ///
 /// Source: Microsoft Graph, servicePrincipal: addPassword (read 2026-11).
-pub(crate) async fn add_password(call: &Call, principal: &Resource) -> Result<Reply, ArmError> {
+pub(crate) async fn add_password(call: &Call, owner: SecretOwner) -> Result<Reply, ArmError> {
     let given = call.body.as_ref().and_then(|body| body.get("passwordCredential"));
     let expires = expiry(given.and_then(|given| given.get("endDateTime")), call.now)?;
     let name = given.and_then(|given| given.get("displayName")).and_then(Value::as_str).map(str::to_owned);
-    let owner = secrets_of(principal)?;
+    let owner = owner.to_string();
     let credentials = call.state.store.credentials();
     if credentials.list(&owner).len() >= MAX_CLIENT_SECRETS {
         return Err(ArmError::new(
@@ -188,9 +188,9 @@ pub(crate) async fn add_password(call: &Call, principal: &Resource) -> Result<Re
 }
 
 /// `removePassword`.
-pub(crate) async fn remove_password(call: &Call, principal: &Resource) -> Result<Reply, ArmError> {
+pub(crate) async fn remove_password(call: &Call, owner: SecretOwner) -> Result<Reply, ArmError> {
     let key = call.body_text("keyId")?;
-    let removed = call.state.store.credentials().remove(&secrets_of(principal)?, key).await?;
+    let removed = call.state.store.credentials().remove(&owner.to_string(), key).await?;
     if removed {
         Ok(Reply::empty(http::StatusCode::NO_CONTENT))
     } else {
@@ -198,7 +198,8 @@ pub(crate) async fn remove_password(call: &Call, principal: &Resource) -> Result
     }
 }
 
-fn secrets_of(principal: &Resource) -> Result<String, ArmError> {
+/// Whose secrets a service principal's own are.
+pub(crate) fn secrets_of(principal: &Resource) -> Result<SecretOwner, ArmError> {
     let id = principal.id.name().parse::<PrincipalId>().map_err(|_| ArmError::internal())?;
-    Ok(SecretOwner::Principal(id).to_string())
+    Ok(SecretOwner::Principal(id))
 }

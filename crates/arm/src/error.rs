@@ -42,12 +42,16 @@ conditions! {
     InvalidContent = BAD_REQUEST, "InvalidRequestContent";
     InvalidFilter = BAD_REQUEST, "InvalidFilterInQueryString";
     InvalidGroupName = BAD_REQUEST, "InvalidResourceGroup";
+    DirectoryBadRequest = BAD_REQUEST, "Request_BadRequest";
+    RoleHasAssignments = BAD_REQUEST, "RoleDefinitionHasAssignments";
     AdminDisabled = BAD_REQUEST, "UnAuthorizedForCredentialOperations";
     MissingToken = UNAUTHORIZED, "AuthenticationFailed";
     InvalidToken = UNAUTHORIZED, "InvalidAuthenticationToken";
     ExpiredToken = UNAUTHORIZED, "ExpiredAuthenticationToken";
     Forbidden = FORBIDDEN, "AuthorizationFailed";
     ForbiddenLinked = FORBIDDEN, "LinkedAuthorizationFailed";
+    DirectoryDenied = FORBIDDEN, "Authorization_RequestDenied";
+    DirectoryNotFound = NOT_FOUND, "Request_ResourceNotFound";
     ResourceNotFound = NOT_FOUND, "ResourceNotFound";
     GroupNotFound = NOT_FOUND, "ResourceGroupNotFound";
     SubscriptionNotFound = NOT_FOUND, "SubscriptionNotFound";
@@ -76,6 +80,10 @@ impl ArmError {
     /// With a `WWW-Authenticate` header.
     pub(crate) fn challenging(self, challenge: String) -> Self {
         Self { challenge: Some(challenge), ..self }
+    }
+
+    pub(crate) fn is(&self, condition: Condition) -> bool {
+        self.code == condition.code()
     }
 
     pub(crate) fn internal() -> Self {

@@ -10,6 +10,10 @@ pub(crate) enum Term {
     Equals(String, String),
     /// `name('value')`, `name()`.
     Call(String, String),
+    /// `startswith(name, 'value')`.
+    StartsWith(String, String),
+    /// `name/any(x:x eq 'value')`.
+    Any(String, String),
 }
 
 /// Reads a `$filter`. Names come in lower case.
@@ -43,11 +47,31 @@ fn term(text: &str) -> Option<(Term, &str)> {
     let rest = rest.trim_start();
     if let Some(inner) = rest.strip_prefix('(') {
         let inner = inner.trim_start();
+        if let Some(found) = function(&name, inner) {
+            return Some(found);
+        }
         let (value, after) = if inner.starts_with('\'') { literal(inner)? } else { (String::new(), inner) };
         return Some((Term::Call(name, value), after.trim_start().strip_prefix(')')?));
     }
     let (value, after) = literal(keyword(rest, "eq")?.trim_start())?;
     Some((Term::Equals(name, value), after))
+}
+
+/// What stands inside of `startswith(…)` and `…/any(…)`.
+fn function<'a>(name: &str, inner: &'a str) -> Option<(Term, &'a str)> {
+    let end = inner.find(|c: char| !c.is_ascii_alphanumeric())?;
+    let (word, rest) = inner.split_at_checked(end).filter(|(word, _)| !word.is_empty())?;
+    let rest = rest.trim_start();
+    let (term, after) = if name == "startswith" {
+        let (value, after) = literal(rest.strip_prefix(',')?.trim_start())?;
+        (Term::StartsWith(word.to_ascii_lowercase(), value), after)
+    } else {
+        let list = name.strip_suffix("/any")?;
+        let condition = rest.strip_prefix(':')?.trim_start().strip_prefix(word)?;
+        let (value, after) = literal(keyword(condition.trim_start(), "eq")?.trim_start())?;
+        (Term::Any(list.to_owned(), value), after)
+    };
+    Some((term, after.trim_start().strip_prefix(')')?))
 }
 
 fn keyword<'a>(text: &'a str, word: &str) -> Option<&'a str> {
@@ -91,6 +115,11 @@ mod tests {
             "resourceGroup eq 'it''s' AND resourceType EQ 'x'",
             Some(&[equals("resourcegroup", "it's"), equals("resourcetype", "x")]),
         );
+        let starts = |name: &str, value: &str| Term::StartsWith(name.into(), value.into());
+        check("startswith(displayName,'a')", Some(&[starts("displayname", "a")]));
+        check("startswith( displayName , 'a' ) and x eq 'y'", Some(&[starts("displayname", "a"), equals("x", "y")]));
+        let any = Term::Any("serviceprincipalnames".into(), "x".into());
+        check("servicePrincipalNames/any(c:c eq 'x')", Some(&[any]));
         check("atScope()", Some(&[call("atscope", "")]));
         check("atScope() and assignedTo('x')", Some(&[call("atscope", ""), call("assignedto", "x")]));
         for bad in [
@@ -103,6 +132,10 @@ mod tests {
             "x eq 'y' and",
             "f(",
             "f('x'",
+            "startswith(a)",
+            "startswith(a,b)",
+            "a/any(c:d eq 'x')",
+            "a/any(c:c eq 'x'",
             "eq 'x'",
         ] {
             check(bad, None);

@@ -18,6 +18,7 @@ mod error;
 mod filter;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+mod graph;
 mod lists;
 mod metadata;
 mod path;
@@ -28,11 +29,13 @@ mod resources;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::routing::any;
 use postern_identity::Identity;
 use postern_model::{Clock, IpRuleMode, Random};
 use postern_store::{Directory, Store};
 
 pub use endpoints::ENDPOINTS;
+pub use graph::GRAPH_ENDPOINTS;
 
 /// What the resource manager works with.
 pub struct ArmState {
@@ -54,7 +57,11 @@ pub struct ArmState {
 
 /// The resource manager. A `postern_identity::Peer` and a `postern_model::CorrelationId` among a request's extensions are its own.
 pub fn router(state: ArmState) -> Router {
-    Router::new().fallback(call::serve).with_state(Arc::new(state))
+    Router::new()
+        .route("/v1.0/{*path}", any(call::serve_graph))
+        .route("/beta/{*path}", any(call::serve_graph))
+        .fallback(call::serve)
+        .with_state(Arc::new(state))
 }
 
 #[cfg(test)]

@@ -55,7 +55,7 @@ pub(crate) fn resources(call: &Call, scope: &ResourceId) -> Result<Reply, ArmErr
                 "name" => name = Some(value),
                 _ => return Err(unknown_filter(&key)),
             },
-            Term::Call(key, _) => return Err(unknown_filter(&key)),
+            Term::Call(key, _) | Term::StartsWith(key, _) | Term::Any(key, _) => return Err(unknown_filter(&key)),
         }
     }
     call.state.directory.with_estate(|estate| {
@@ -179,7 +179,9 @@ fn role_definitions(call: &Call, scope: &ResourceId) -> Result<Reply, ArmError> 
             Term::Equals(key, value) if key == "rolename" => name = Some(value),
             Term::Equals(key, value) if key == "type" => kind = Some(value),
             Term::Call(key, _) if key == "atscopeandbelow" || key == "atscope" => {}
-            Term::Equals(key, _) | Term::Call(key, _) => return Err(unknown_filter(&key)),
+            Term::Equals(key, _) | Term::Call(key, _) | Term::StartsWith(key, _) | Term::Any(key, _) => {
+                return Err(unknown_filter(&key));
+            }
         }
     }
     let fits = |role: &str, own: &str| {

@@ -55,7 +55,7 @@ const NAMESPACES: [(&str, &str, &[&str]); 10] = [
     ("Microsoft.MachineLearningServices", "2024-10-01", &["workspaces"]),
     ("Microsoft.Web", "2024-04-01", &["sites"]),
     ("Microsoft.Security", "2023-01-01", &["pricings"]),
-    ("Microsoft.Graph", "2025-11-01", &["servicePrincipals", "users", "groups"]),
+    ("Microsoft.Graph", "2025-11-01", &["applications", "servicePrincipals", "users", "groups"]),
     ("Microsoft.Resources", "2024-11-01", &["subscriptions", "resourceGroups"]),
 ];
 

@@ -87,7 +87,7 @@ pub(crate) fn parse(path: &str) -> Result<Target, ArmError> {
 }
 
 /// Words of ids whose spelling answers keep, whatever the caller's.
-const WORDS: [&str; 44] = [
+const WORDS: [&str; 45] = [
     "subscriptions",
     "resourceGroups",
     "providers",
@@ -117,6 +117,7 @@ const WORDS: [&str; 44] = [
     "cacheRules",
     "credentialSets",
     "connectedRegistries",
+    "applications",
     "exportPipelines",
     "importPipelines",
     "pipelineRuns",

@@ -43,7 +43,7 @@ struct Kept;
 
 impl Provider for Kept {}
 
-const PROVIDERS: [(&str, &dyn Provider); 15] = [
+const PROVIDERS: [(&str, &dyn Provider); 16] = [
     (types::REGISTRIES, &registries::Registries),
     (types::PRIVATE_ENDPOINT_CONNECTIONS, &connections::Connections),
     (types::PRIVATE_ENDPOINTS, &connections::PrivateEndpoints),
@@ -53,6 +53,7 @@ const PROVIDERS: [(&str, &dyn Provider); 15] = [
     (types::ROLE_DEFINITIONS, &authorization::RoleDefinitions),
     (types::DENY_ASSIGNMENTS, &authorization::DenyAssignments),
     (types::USER_ASSIGNED_IDENTITIES, &directory_objects::UserAssignedIdentities),
+    (types::APPLICATIONS, &directory_objects::Applications),
     (types::SERVICE_PRINCIPALS, &directory_objects::ServicePrincipals),
     (types::GROUPS, &directory_objects::People),
     (types::USERS, &directory_objects::People),

@@ -28,6 +28,11 @@ impl Reply {
         Self::ok(json!({"value": values}))
     }
 
+    /// What it would send.
+    pub(crate) fn into_body(self) -> Value {
+        self.body.unwrap_or_default()
+    }
+
     pub(crate) fn with_etag(self, etag: &str) -> Self {
         Self { etag: Some(format!("\"{etag}\"")), ..self }
     }

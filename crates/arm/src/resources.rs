@@ -25,6 +25,12 @@ const ASSIGN_IDENTITY: &str = "Microsoft.ManagedIdentity/userAssignedIdentities/
 const PUT_ALWAYS_OK: [&str; 2] =
     ["Microsoft.ContainerRegistry/registries/tasks", "Microsoft.Insights/diagnosticSettings"];
 
+/// Types whose PUT answers 201 also for a resource that was there, and whose DELETE shows what is gone.
+///
+/// Source: Azure CLI 2.91, observed (read 2026-11).
+const PUT_ALWAYS_CREATED: [&str; 1] = [types::ROLE_DEFINITIONS];
+const DELETE_SHOWS: [&str; 2] = [types::ROLE_ASSIGNMENTS, types::ROLE_DEFINITIONS];
+
 /// Types whose DELETE must not answer 200.
 const DELETE_NO_CONTENT: [&str; 3] = [
     "Microsoft.ContainerRegistry/registries/agentPools",
@@ -148,7 +154,8 @@ pub(crate) async fn put(call: Call, id: ResourceId) -> Result<Reply, ArmError> {
     let outcome = call.state.directory.change(move |estate| plan.changes(estate)).await?;
     let (resource, created) = outcome.put.first().ok_or_else(ArmError::internal)?;
     crate::credentials::follow(&call.state, resource).await;
-    let created = *created && !PUT_ALWAYS_OK.iter().any(|name| name.eq_ignore_ascii_case(&resource_type));
+    let is_one_of = |types: &[&str]| types.iter().any(|name| name.eq_ignore_ascii_case(&resource_type));
+    let created = (*created && !is_one_of(&PUT_ALWAYS_OK)) || is_one_of(&PUT_ALWAYS_CREATED);
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
     Ok(call.state.directory.with_estate(|estate| shown(estate, resource, call.version, status)))
 }
@@ -338,11 +345,20 @@ pub(crate) async fn delete(call: Call, id: ResourceId) -> Result<Reply, ArmError
     for resource in &outcome.removed {
         forget(&call.state, resource).await;
     }
-    if resource_type.eq_ignore_ascii_case(types::ROLE_ASSIGNMENTS) {
+    if DELETE_SHOWS.iter().any(|name| name.eq_ignore_ascii_case(&resource_type)) {
         return Ok(call.state.directory.with_estate(|estate| shown(estate, resource, call.version, StatusCode::OK)));
     }
     let no_content = DELETE_NO_CONTENT.iter().any(|name| name.eq_ignore_ascii_case(&resource_type));
     Ok(Reply::empty(if no_content { StatusCode::NO_CONTENT } else { StatusCode::OK }))
+}
+
+fn application_id(resource: &Resource) -> Option<Uuid> {
+    let id = resource.id.is_type(types::APPLICATIONS).then(|| resource.text(&["appId"]))??;
+    Uuid::try_parse(id).ok()
+}
+
+fn has_secrets(resource: &Resource) -> bool {
+    resource.id.is_type(types::SERVICE_PRINCIPALS) || resource.id.is_type(types::USERS)
 }
 
 /// What the store keeps for a resource goes with it. Nothing can reach it any more, so a failure is for the log only.
@@ -354,8 +370,9 @@ async fn forget(state: &ArmState, resource: &Resource) {
         credentials.remove_owner(&SecretOwner::Admin(uid.into()).to_string()).await.and(content)
     } else if resource.id.is_type(types::TOKENS) {
         credentials.remove_owner(&SecretOwner::RepositoryToken(uid).to_string()).await.map(drop)
-    } else if let (true, Ok(id)) = (resource.id.is_type(types::SERVICE_PRINCIPALS), Uuid::try_parse(resource.id.name()))
-    {
+    } else if let Some(client) = application_id(resource) {
+        credentials.remove_owner(&SecretOwner::Application(client).to_string()).await.map(drop)
+    } else if let (true, Ok(id)) = (has_secrets(resource), Uuid::try_parse(resource.id.name())) {
         credentials.remove_owner(&SecretOwner::Principal(PrincipalId(id)).to_string()).await.map(drop)
     } else {
         return;

@@ -1,4 +1,5 @@
 mod assignments;
+mod graph;
 mod networks;
 mod registries;
 mod requests;
@@ -188,8 +189,12 @@ impl Bench {
     }
 
     async fn token(&self, client: Uuid, secret: &str) -> Option<String> {
+        self.token_for(client, secret, "https://management.azure.com").await
+    }
+
+    async fn token_for(&self, client: Uuid, secret: &str, audience: &str) -> Option<String> {
         let form = format!(
-            "grant_type=client_credentials&client_id={client}&client_secret={}&scope=https%3A%2F%2Fmanagement.azure.com%2F.default",
+            "grant_type=client_credentials&client_id={client}&client_secret={}&scope={audience}/.default",
             secret.replace(' ', "+")
         );
         let request = Request::post(format!("/{TENANT}/oauth2/v2.0/token"))

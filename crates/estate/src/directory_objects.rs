@@ -86,7 +86,7 @@ pub(crate) fn principal_of(resource: &Resource) -> Option<Principal> {
 }
 
 /// The members of a group; entries that cannot be read are left out.
-pub(crate) fn members_of(group: &Resource) -> Vec<PrincipalId> {
+pub fn members_of(group: &Resource) -> Vec<PrincipalId> {
     let Some(Value::Array(members)) = group.property(&["members"]) else { return Vec::new() };
     let id = |member: &Value| member.as_str().or_else(|| member.get("id")?.as_str())?.parse().ok();
     members.iter().filter_map(id).collect()

@@ -42,7 +42,7 @@ mod version;
 
 pub use assignment::{Assignment, role_id, scope_of};
 pub use compile::{Compiled, Problem};
-pub use directory_objects::Principal;
+pub use directory_objects::{Principal, members_of};
 pub use estate::{Estate, EstateError};
 pub use export::export;
 pub use refusal::{Refusal, RefusalCode};

@@ -28,6 +28,8 @@ pub const VIRTUAL_NETWORKS: &str = "Microsoft.Network/virtualNetworks";
 pub const PRICINGS: &str = "Microsoft.Security/pricings";
 /// A service principal in the directory.
 pub const SERVICE_PRINCIPALS: &str = "Microsoft.Graph/servicePrincipals";
+/// An application registration in the directory.
+pub const APPLICATIONS: &str = "Microsoft.Graph/applications";
 /// A group in the directory.
 pub const GROUPS: &str = "Microsoft.Graph/groups";
 /// A person in the directory.

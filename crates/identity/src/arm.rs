@@ -40,13 +40,33 @@ impl Identity {
         workload: &WorkloadState,
         now: Timestamp,
     ) -> Result<ArmCaller, ArmRefusal> {
+        self.control_caller(authorization, workload, now, |audience| self.is_arm_audience(audience))
+    }
+
+    /// The same for the directory's API, whose tokens are for another audience.
+    pub fn graph_caller(
+        &self,
+        authorization: Option<&str>,
+        workload: &WorkloadState,
+        now: Timestamp,
+    ) -> Result<ArmCaller, ArmRefusal> {
+        self.control_caller(authorization, workload, now, |audience| self.is_graph_audience(audience))
+    }
+
+    fn control_caller(
+        &self,
+        authorization: Option<&str>,
+        workload: &WorkloadState,
+        now: Timestamp,
+        is_audience: impl FnOnce(&str) -> bool,
+    ) -> Result<ArmCaller, ArmRefusal> {
         let token = match Presented::parse(authorization)? {
             None => return Err(ArmRefusal::Missing),
             Some(Presented::Basic { .. }) => return Err(InvalidCredential::WrongKind.into()),
             Some(Presented::Bearer(token)) => token,
         };
         let (claims, known) = self.authority_token(token.expose(), now)?;
-        if !self.is_arm_audience(&claims.aud) {
+        if !is_audience(&claims.aud) {
             return Err(InvalidCredential::WrongAudience.into());
         }
         let at_home = match (claims.binding(), workload) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use postern_access::{Caller, Credential, InvalidCredential, RegistryRules, TokenBinding, Verified};
+use postern_access::{Caller, Credential, InvalidCredential, PrincipalKind, RegistryRules, TokenBinding, Verified};
 use postern_model::{PrincipalId, RegistryUid, ResourceUid, Secret, Timestamp};
 use uuid::Uuid;
 
@@ -30,8 +30,10 @@ pub enum SecretOwner {
     Admin(RegistryUid),
     /// A repository-scoped token; slots `password1` and `password2`.
     RepositoryToken(ResourceUid),
-    /// A service principal; a slot per client secret.
+    /// A service principal, with a slot per client secret; a user, with the slot `password`.
     Principal(PrincipalId),
+    /// An application registration, by application id; a slot per client secret.
+    Application(Uuid),
 }
 
 impl std::fmt::Display for SecretOwner {
@@ -40,6 +42,7 @@ impl std::fmt::Display for SecretOwner {
             Self::Admin(uid) => write!(f, "admin:{uid}"),
             Self::RepositoryToken(uid) => write!(f, "token:{uid}"),
             Self::Principal(id) => write!(f, "principal:{id}"),
+            Self::Application(id) => write!(f, "application:{id}"),
         }
     }
 }
@@ -149,7 +152,7 @@ impl Identity {
         }
     }
 
-    /// A service principal by application id and client secret.
+    /// A service principal by application id and client secret: its own, or its application's.
     pub(crate) fn client_secret(
         &self,
         client_id: Uuid,
@@ -157,7 +160,14 @@ impl Identity {
         now: Timestamp,
     ) -> Result<Known, InvalidCredential> {
         let known = self.known_by_client_id(client_id).ok_or(InvalidCredential::UnknownCaller)?;
-        self.check_secret(SecretOwner::Principal(known.principal.id), secret, now)?;
+        let own = self.check_secret(SecretOwner::Principal(known.principal.id), secret, now);
+        // A managed identity has no application, whatever registration bears the same id.
+        match known.principal.kind {
+            PrincipalKind::ServicePrincipal if own.is_err() => {
+                self.check_secret(SecretOwner::Application(client_id), secret, now)?;
+            }
+            _ => own?,
+        }
         if known.enabled { Ok(known) } else { Err(InvalidCredential::Disabled) }
     }
 

@@ -22,6 +22,8 @@ const MAX_FORM_FIELDS: usize = 128;
 const REGISTRY_AUDIENCE: &str = "https://containerregistry.azure.net";
 /// Source: Azure Resource Manager endpoints of the public cloud, old and new (read 2026-11).
 const ARM_AUDIENCES: [&str; 2] = ["https://management.azure.com", "https://management.core.windows.net"];
+/// Source: Microsoft Graph, national clouds: the root endpoint of the global service (read 2026-11).
+const GRAPH_AUDIENCE: &str = "https://graph.microsoft.com";
 
 /// Why a token endpoint issues nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
@@ -361,6 +363,12 @@ impl Identity {
             expires: now.plus_seconds(lifetime),
         };
         self.registry_keys.sign(&token.to_claims(self.random.uuid())).map_err(|_| TokenRefusal::Signing)
+    }
+
+    /// Clients take the endpoint that they call for the audience, and here that is the resource manager's.
+    pub(crate) fn is_graph_audience(&self, audience: &str) -> bool {
+        let own = self.settings.arm_audiences.iter().map(String::as_str);
+        own.chain([GRAPH_AUDIENCE]).any(|known| same_audience(audience, known))
     }
 
     pub(crate) fn is_arm_audience(&self, audience: &str) -> bool {

@@ -1,6 +1,7 @@
 use postern_access::{RoleDefinition, built_in_roles};
-use postern_estate::{Document, Resource, role_id, scope_of, types, validate};
+use postern_estate::{Document, Estate, Resource, role_id, scope_of, types, validate};
 use postern_model::{ResourceId, ResourceUid};
+use postern_store::Change;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -77,6 +78,21 @@ impl Provider for RoleDefinitions {
             document: draft.document.clone(),
         };
         Ok(validate::role_definition(&resource)?)
+    }
+
+    /// Source: Azure RBAC, troubleshooting, "There are existing role assignments referencing role" (read 2026-11).
+    fn removed(&self, estate: &Estate, resource: &Resource, removed: &[ResourceId]) -> Result<Vec<Change>, ArmError> {
+        let role = Uuid::try_parse(resource.id.name()).ok();
+        let everywhere = ResourceId::root();
+        let names_it = |one: &Resource| one.text(&["roleDefinitionId"]).and_then(role_id) == role;
+        let mut assignments = estate.list(&everywhere, types::ROLE_ASSIGNMENTS);
+        if assignments.any(|one| names_it(one) && !removed.contains(&one.id)) {
+            return Err(ArmError::new(
+                Condition::RoleHasAssignments,
+                "There are existing role assignments referencing role.",
+            ));
+        }
+        Ok(Vec::new())
     }
 }
 

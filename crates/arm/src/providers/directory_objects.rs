@@ -1,5 +1,6 @@
 //! Managed identities of their own, and the directory's objects.
 
+use postern_estate::{Resource, types};
 use postern_model::{PrincipalId, ResourceId};
 use uuid::Uuid;
 
@@ -51,6 +52,28 @@ impl Provider for ServicePrincipals {
         };
         let owner = draft.estate.principal_by_client_id(client).and_then(|principal| principal.owner);
         if owner.is_some_and(|owner| owner != draft.id) {
+            return Err(ArmError::new(
+                Condition::Conflict,
+                format!("The application id '{client}' is already in use."),
+            ));
+        }
+        draft.properties()?.insert("appId".into(), client.to_string().into());
+        Ok(())
+    }
+}
+
+pub(super) struct Applications;
+
+impl Provider for Applications {
+    fn complete(&self, draft: &mut Draft<'_>) -> Result<(), ArmError> {
+        own_object_id(draft)?;
+        let client = draft.text(&["appId"]).and_then(|text| Uuid::try_parse(text).ok());
+        let client = client.ok_or_else(|| invalid("The 'appId' of an application must be a GUID."))?;
+        let root = ResourceId::root();
+        let own = |one: &Resource| one.text(&["appId"]).and_then(|text| Uuid::try_parse(text).ok()) == Some(client);
+        let taken = draft.estate.list(&root, types::APPLICATIONS).any(|one| one.id != draft.id && own(one));
+        let foreign = || draft.estate.principal_by_client_id(client).and_then(|principal| principal.owner);
+        if taken || (draft.existing.is_none() && foreign().is_some()) {
             return Err(ArmError::new(
                 Condition::Conflict,
                 format!("The application id '{client}' is already in use."),

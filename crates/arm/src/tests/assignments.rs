@@ -119,4 +119,13 @@ async fn custom_roles() {
     assert_eq!(bench.send(Who::Stranger, "GET", &path, None).await.status, 200);
     assert_eq!(bench.send(Who::Stranger, "DELETE", &path, None).await.status, 403);
     assert_eq!(bench.send(Who::Contributor, "PUT", &definition, Some(body("lister", "*"))).await.status, 403);
+    // What the client of the CLI insists on.
+    let changed = bench.put(&definition, body("lister", "Microsoft.ContainerRegistry/registries/*")).await;
+    assert_eq!(changed.status, 201, "{}", changed.body);
+    assert_eq!(bench.delete(&definition).await.short(), "400 RoleDefinitionHasAssignments");
+    assert_eq!(bench.send(Who::Stranger, "GET", &path, None).await.status, 200);
+    bench.delete(&one).await;
+    let gone = bench.delete(&definition).await;
+    assert_eq!((gone.status, gone.at("/properties/roleName")), (200, json!("lister")));
+    assert_eq!(bench.delete(&definition).await.status, 204);
 }

@@ -109,7 +109,7 @@ pub(crate) fn target(class: Class, path: &str) -> Target {
     match first.to_ascii_lowercase().as_str() {
         "v2" | "acr" => Target::DataPlane,
         "oauth2" if matches!(second, "exchange" | "token") => Target::DataPlane,
-        "subscriptions" | "providers" | "tenants" | "metadata" => Target::ResourceManager,
+        "subscriptions" | "providers" | "tenants" | "metadata" | "v1.0" | "beta" => Target::ResourceManager,
         "postern" if segments.next() != Some("identity") => Target::Postern,
         "healthz" | "readyz" | "metrics" => Target::Operations,
         _ => Target::Authority,
