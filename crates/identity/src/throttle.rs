@@ -1,18 +1,16 @@
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use moka::sync::Cache;
 use postern_access::InvalidCredential;
-use postern_model::Timestamp;
+use postern_model::{Timestamp, source_of};
 
 const WINDOW_SECONDS: i64 = 60;
 /// Sources, and users of a source, that are counted at once; those longest quiet are forgotten first.
 const MAX_ENTRIES: u64 = 10_000;
 /// As much of a user's name as tells two of them apart. What is longer shares its count.
 const MAX_USER_CHARS: usize = 64;
-/// Whoever has one IPv6 address has the network around it.
-const IPV6_NETWORK_BITS: u32 = 64;
 
 /// How many wrong passwords are forgiven within a minute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +63,7 @@ impl Throttle {
         now: Timestamp,
         check: impl FnOnce() -> Result<T, InvalidCredential>,
     ) -> Result<Result<T, InvalidCredential>, Throttled> {
-        let source = network_of(address);
+        let source = source_of(address);
         let key = (source, user.chars().take(MAX_USER_CHARS).flat_map(char::to_lowercase).collect());
         let left = [
             self.users.get(&key).and_then(|counter| left(&counter, self.limits.per_user, now)),
@@ -105,16 +103,6 @@ fn left(counter: &Counter, limit: u32, now: Timestamp) -> Option<i64> {
     let window = counter.lock().unwrap_or_else(PoisonError::into_inner);
     let left = window.since.unix_seconds() + WINDOW_SECONDS - now.unix_seconds();
     (window.failures >= limit && left > 0).then_some(left)
-}
-
-fn network_of(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => {
-            let host_bits = Ipv6Addr::BITS - IPV6_NETWORK_BITS;
-            Ipv6Addr::from_bits(address.to_bits() >> host_bits << host_bits).into()
-        }
-        v4 @ IpAddr::V4(_) => v4,
-    }
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ pub use digest::{Algorithm, Digest, DigestError};
 pub use environment::{Clock, Random};
 pub use ids::{CorrelationId, IdentityKind, PrincipalId, RegistryUid, ResourceUid, TenantId, UploadId};
 pub use names::{MAX_REPOSITORY_NAME_BYTES, NameError, Reference, RegistryName, RepositoryName, Tag};
-pub use network::{IpRule, IpRuleError, IpRuleMode};
+pub use network::{IpRule, IpRuleError, IpRuleMode, source_of};
 pub use resource_id::{ResourceId, ResourceIdError};
 pub use secret::Secret;
 pub use timestamp::{Timestamp, TimestampError};

@@ -1,7 +1,21 @@
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::Ipv4Net;
+
+/// Whoever has one IPv6 address has the network around it.
+const IPV6_NETWORK_BITS: u32 = 64;
+
+/// The source that an address counts for where something is counted by source: itself, for IPv6 the network around it.
+pub fn source_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let host_bits = Ipv6Addr::BITS - IPV6_NETWORK_BITS;
+            Ipv6Addr::from_bits(address.to_bits() >> host_bits << host_bits).into()
+        }
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
 
 /// An address rule of the registry's firewall: one IPv4 address or an IPv4 range, always `Allow`.
 ///

@@ -20,6 +20,10 @@ const BATCH_BYTES: usize = 256 << 10;
 /// How many pieces a batch may have: a peer that sends single bytes must not make each of them cost a buffer.
 const BATCH_PIECES: usize = 1024;
 const REHASH_BYTES: usize = 1 << 20;
+/// An upload up to this size is not worth a look at what else its holder has open: there are only so many of them.
+const SMALL_BYTES: u64 = 1 << 20;
+/// As far as the limit is that much larger.
+const SMALL_SHARE: u64 = 1000;
 
 /// Where an upload is: its file and the hash of what is in it. Travels to the blocking pool and back.
 pub(crate) struct Position {
@@ -158,8 +162,7 @@ impl UploadWriter {
             }
             return Err(StoreError::TooLarge { limit_bytes });
         }
-        let room = work.unsaved.grow(bytes.len() as u64, work.session.open_bytes);
-        if let Err(refusal) = room {
+        if let Err(refusal) = work.make_room(bytes.len() as u64).await {
             if let Some(work) = self.work.take() {
                 detached(work.save()).await?;
             }
@@ -201,6 +204,16 @@ impl Drop for UploadWriter {
 }
 
 impl Work {
+    /// Counts bytes for the holder before they are taken.
+    async fn make_room(&mut self, bytes: u64) -> Result<(), StoreError> {
+        let repository = &self.session.repository;
+        let small = SMALL_BYTES.min(repository.inner.options.max_open_upload_bytes_per_holder / SMALL_SHARE);
+        if self.session.open_bytes.is_none() && self.accepted.saturating_add(bytes) > small {
+            self.session.open_bytes = Some(repository.open_upload_bytes().await?);
+        }
+        self.unsaved.grow(bytes, self.session.open_bytes.unwrap_or_default())
+    }
+
     async fn take(&mut self, bytes: Bytes) -> Result<(), StoreError> {
         if bytes.is_empty() {
             return Ok(());

@@ -82,8 +82,8 @@ pub(crate) struct Session {
     pub(crate) repository: Repository,
     pub(crate) status: UploadStatus,
     pub(crate) file: FileId,
-    /// Bytes that the holder had in open uploads of the registry, this one included, when it was looked up.
-    pub(crate) open_bytes: u64,
+    /// Bytes that the holder had in open uploads of the registry, this one included, when that was looked up.
+    pub(crate) open_bytes: Option<u64>,
 }
 
 /// The right to write to an upload; one per upload and process.
@@ -235,8 +235,7 @@ impl Repository {
         if !is_own || expires < self.inner.now() {
             return Ok(None);
         }
-        let open_bytes = self.open_upload_bytes().await?;
-        Ok(Some((Session { repository: self.clone(), status: row.status, file: row.file, open_bytes }, row)))
+        Ok(Some((Session { repository: self.clone(), status: row.status, file: row.file, open_bytes: None }, row)))
     }
 
     async fn select_upload(&self, id: UploadId) -> Result<Option<UploadRow>, StoreError> {
@@ -266,7 +265,7 @@ impl Repository {
     }
 
     /// What the permit's holder has in open uploads of this registry, as their rows count it.
-    async fn open_upload_bytes(&self) -> Result<u64, StoreError> {
+    pub(crate) async fn open_upload_bytes(&self) -> Result<u64, StoreError> {
         let sum: i64 = sqlx::query_scalar(
             "SELECT CAST(COALESCE(SUM(offset_bytes), 0) AS BIGINT) FROM uploads WHERE registry = $1 AND holder = $2",
         )

@@ -1,13 +1,12 @@
 //! What one source of connections may take at once, so that it cannot take all there is.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use postern_model::source_of;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// Whoever has one IPv6 address has the network around it.
-const IPV6_NETWORK_BITS: u32 = 64;
 /// TLS handshakes of one source at once; further ones wait for their turn, and the time counts.
 pub(super) const HANDSHAKES_PER_SOURCE: usize = 256;
 
@@ -39,7 +38,7 @@ impl Sources {
 
     /// A place for one more connection, unless the source has all of its own.
     pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Seat> {
-        let network = network_of(address);
+        let network = source_of(address);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh = || Arc::new(Source { handshakes: Semaphore::new(HANDSHAKES_PER_SOURCE) });
         let source = Arc::clone(open.entry(network).or_insert_with(fresh));
@@ -63,16 +62,6 @@ impl Drop for Seat {
         if Arc::strong_count(&self.source) <= 2 {
             open.remove(&self.network);
         }
-    }
-}
-
-fn network_of(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => {
-            let host_bits = Ipv6Addr::BITS - IPV6_NETWORK_BITS;
-            Ipv6Addr::from_bits(address.to_bits() >> host_bits << host_bits).into()
-        }
-        v4 @ IpAddr::V4(_) => v4,
     }
 }
 
