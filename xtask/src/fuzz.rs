@@ -1,7 +1,7 @@
 //! `cargo xtask fuzz`: builds the fuzz targets and lets them run, two at a time.
 //!
 //! libFuzzer runs on the stable toolchain: the coverage that it is guided by is a pass of LLVM's, switched on by flags.
-//! Those flags, which only some crates get, are why the targets are a package of their own with an own target directory.
+//! A compiler for the workspace's crates alone adds them; cargo keeps what it makes apart, and everything else is built once for all.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -15,9 +15,11 @@ use anyhow::{Context, Result, bail};
 
 use crate::command::{cargo, root, run};
 
-/// How long each target runs in `cargo xtask test`, unless [`SECONDS_VARIABLE`] says otherwise.
+/// How long each target runs, unless [`SECONDS_VARIABLE`] says otherwise.
 const DEFAULT_SECONDS: u64 = 60;
 const SECONDS_VARIABLE: &str = "POSTERN_FUZZ_SECONDS";
+/// What a change is judged by must not depend on chance.
+const STAGE_SEED: u32 = 1;
 const AT_ONCE: usize = 2;
 /// What one input may take.
 const INPUT_SECONDS: &str = "5";
@@ -49,7 +51,13 @@ pub(crate) fn task(arguments: &[String]) -> Result<()> {
         bail!("there is no target `{unknown}`; targets are: {}", all.join(", "));
     }
     build()?;
-    run_targets(wanted, seconds)
+    run_targets(wanted, seconds, None)
+}
+
+/// The stage of `cargo xtask test`: all targets, from the same seed each time.
+pub(crate) fn stage() -> Result<()> {
+    build()?;
+    run_targets(targets()?, seconds()?, Some(STAGE_SEED))
 }
 
 fn seconds() -> Result<u64> {
@@ -81,15 +89,14 @@ fn targets() -> Result<Vec<String>> {
 }
 
 fn build() -> Result<()> {
-    // The versions are the workspace's; to those cargo adds the fuzzer's.
-    fs::copy(root().join("Cargo.lock"), folder().join("Cargo.lock"))?;
-    let mut command = cargo(&["build", "--quiet", "--bins"]);
-    command.current_dir(folder()).env("CARGO_TARGET_DIR", work_folder());
-    run(command.env("RUSTC_WRAPPER", folder().join("rustc-with-coverage")))
+    let mut command = cargo(&["build", "--quiet", "--package", "postern-fuzz", "--features", "fuzzing", "--bins"]);
+    // All is built at once and seldom again: what incremental builds keep costs more than it saves.
+    command.env("CARGO_INCREMENTAL", "0");
+    run(command.env("RUSTC_WORKSPACE_WRAPPER", folder().join("rustc-with-coverage")))
 }
 
 fn program(target: &str) -> PathBuf {
-    work_folder().join("debug").join(target)
+    root().join("target/debug").join(target)
 }
 
 /// A target at work.
@@ -99,7 +106,7 @@ struct Running {
     log: PathBuf,
 }
 
-fn run_targets(wanted: Vec<String>, seconds: u64) -> Result<()> {
+fn run_targets(wanted: Vec<String>, seconds: u64, seed: Option<u32>) -> Result<()> {
     let mut waiting = VecDeque::from(wanted);
     let mut running: Vec<Running> = Vec::new();
     let mut failed = Vec::new();
@@ -107,7 +114,7 @@ fn run_targets(wanted: Vec<String>, seconds: u64) -> Result<()> {
         while running.len() < AT_ONCE
             && let Some(target) = waiting.pop_front()
         {
-            running.push(start(&target, seconds)?);
+            running.push(start(&target, seconds, seed)?);
         }
         sleep(POLL);
         let mut going = Vec::new();
@@ -134,7 +141,7 @@ fn run_targets(wanted: Vec<String>, seconds: u64) -> Result<()> {
     )
 }
 
-fn start(target: &str, seconds: u64) -> Result<Running> {
+fn start(target: &str, seconds: u64, seed: Option<u32>) -> Result<Running> {
     let work = work_folder();
     let (grown, kept) = (work.join("corpus").join(target), folder().join("corpus").join(target));
     let regressions = folder().join("regressions").join(target);
@@ -148,6 +155,7 @@ fn start(target: &str, seconds: u64) -> Result<Running> {
     command.arg(format!("-max_total_time={seconds}")).arg(format!("-timeout={INPUT_SECONDS}"));
     command.arg(format!("-rss_limit_mb={MEMORY_MIB}")).arg(format!("-max_len={INPUT_BYTES}"));
     command.arg(format!("-artifact_prefix={}/", regressions.display())).arg("-print_final_stats=1");
+    command.args(seed.map(|seed| format!("-seed={seed}")));
     let dictionary = folder().join("dictionaries").join(target);
     if dictionary.is_file() {
         command.arg(format!("-dict={}", dictionary.display()));

@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use crate::command::{cargo, run, succeeds};
 use crate::generated::Snapshot;
-use crate::{dependencies, setup};
+use crate::{dependencies, fuzz, setup};
 
 /// Tells a test to rewrite what it would otherwise compare with.
 const BLESS: &str = "POSTERN_BLESS";
@@ -75,6 +75,7 @@ pub(crate) fn test(_: &[String]) -> Result<()> {
     stages.run("tests", || run(test_runner().arg("--workspace").env(setup::TOOLS_VARIABLE, &tools)))?;
     stages.run("doctests", || run(&mut cargo(&["test", "--workspace", "--doc", "--quiet"])))?;
     stages.run("generated files", || before.unchanged())?;
+    stages.run("fuzzing", fuzz::stage)?;
     stages.summary();
     Ok(())
 }
