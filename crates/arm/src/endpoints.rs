@@ -23,6 +23,7 @@ pub const ENDPOINTS: &[(&str, &str)] = &[
     ("GET", "<registry>/providers/Microsoft.Authorization/roleDefinitions"),
     ("GET", "/providers/Microsoft.Graph/servicePrincipals"),
     ("GET", "<registry>/tokens"),
+    ("GET", "/subscriptions/<subscription>/providers/Microsoft.Network/locations/eastus/serviceTags"),
     ("POST", "/subscriptions/<subscription>/providers/Microsoft.ContainerRegistry/checkNameAvailability"),
     ("POST", "<registry>/issueWorkloadCertificate"),
     ("POST", "<registry>/listCredentials"),

@@ -25,6 +25,7 @@ mod path;
 mod providers;
 mod reply;
 mod resources;
+mod service_tags;
 
 use std::sync::Arc;
 
@@ -36,6 +37,7 @@ use postern_store::{Directory, Store};
 
 pub use endpoints::ENDPOINTS;
 pub use graph::GRAPH_ENDPOINTS;
+pub use service_tags::{ServiceTags, ServiceTagsError};
 
 /// What the resource manager works with.
 pub struct ArmState {
@@ -53,6 +55,8 @@ pub struct ArmState {
     pub arm_endpoint: String,
     /// Which addresses the IP rules of registries may name.
     pub ip_rule_mode: IpRuleMode,
+    /// Which addresses services have.
+    pub service_tags: ServiceTags,
 }
 
 /// The resource manager. A `postern_identity::Peer` and a `postern_model::CorrelationId` among a request's extensions are its own.

@@ -137,6 +137,9 @@ fn listed(call: &Call, scope: &ResourceId, resource_type: &str) -> Result<Reply,
 pub(crate) fn children(call: &Call, parent: &ResourceId, kind: &str) -> Result<Reply, ArmError> {
     let parent_type = type_of(parent)?;
     let resource_type = format!("{parent_type}/{kind}");
+    if resource_type.eq_ignore_ascii_case("Microsoft.Network/locations/serviceTags") {
+        return crate::service_tags::list(call, parent);
+    }
     call.authorize(&format!("{resource_type}/read"), parent)?;
     call.state.directory.with_estate(|estate| {
         let Some(resource) = estate.get(parent) else { return Err(not_found(estate, parent)) };

@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use tower::ServiceExt as _;
 use uuid::Uuid;
 
-use crate::{ArmState, router};
+use crate::{ArmState, ServiceTags, router};
 
 const START: i64 = 1_795_308_729;
 const ENDPOINT: &str = "https://localhost:8443";
@@ -154,6 +154,7 @@ impl Bench {
             random: Arc::clone(&random) as _,
             arm_endpoint: ENDPOINT.into(),
             ip_rule_mode: IpRuleMode::Strict,
+            service_tags: ServiceTags::default(),
         });
         let mut bench = Self { router, directory, store, identity, clock, tokens: Vec::new(), _folder: folder };
         bench.place(SUBSCRIPTION, json!({"displayName": "Test", "postern": {"secret": "kept"}})).await;

@@ -15,6 +15,9 @@ mod place;
 pub(crate) use dns::DnsConfig;
 pub(crate) use place::PlaceConfig;
 
+/// Longest list of service tags that is read. Published ones have 5 MiB.
+const LARGEST_LIST_BYTES: u64 = 64 << 20;
+
 /// The whole file.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -31,6 +34,8 @@ pub(crate) struct Config {
     pub(crate) log: LogConfig,
     /// Bounds.
     pub(crate) limits: LimitsConfig,
+    /// Which addresses services have.
+    pub(crate) service_tags: ServiceTagsConfig,
     /// Answers to the question where the server's names lead.
     pub(crate) dns: DnsConfig,
     /// Where connections come from.
@@ -106,6 +111,14 @@ pub(crate) struct AuditConfig {
     pub(crate) keep_days: u32,
     /// The oldest records beyond this number are dropped.
     pub(crate) max_records: u64,
+}
+
+/// `[service_tags]`: the addresses that network rules are made of; read again on SIGHUP.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ServiceTagsConfig {
+    /// A file in the form of those published for the public cloud. Default: the documented addresses of registries in East US.
+    pub(crate) file: Option<PathBuf>,
 }
 
 /// `[log]`
@@ -217,6 +230,16 @@ impl Default for LimitsConfig {
             collection_grace_seconds: 24 * 3600,
             collection_interval_seconds: 600,
         }
+    }
+}
+
+impl ServiceTagsConfig {
+    /// The file's content, if one is named.
+    pub(crate) fn read(&self) -> anyhow::Result<Option<Vec<u8>>> {
+        let Some(file) = &self.file else { return Ok(None) };
+        let length = fs::metadata(file).with_context(|| format!("cannot read {}", file.display()))?.len();
+        ensure!(length <= LARGEST_LIST_BYTES, "{} is longer than {LARGEST_LIST_BYTES} bytes", file.display());
+        fs::read(file).map(Some).with_context(|| format!("cannot read {}", file.display()))
     }
 }
 
@@ -438,7 +461,7 @@ mod tests {
     #[test]
     fn the_reference_page_names_every_key_and_no_other() {
         let documented = documented();
-        for section in ["server", "tls", "access", "audit", "log", "limits", "dns", "place"] {
+        for section in ["server", "tls", "access", "audit", "log", "limits", "service_tags", "dns", "place"] {
             let head = if section == "place" { "[[place]]".to_owned() } else { format!("[{section}]") };
             let error = Config::parse(&format!("{head}\nno_such_key = 1")).unwrap_err().to_string();
             let (_, expected) = error.split_once("expected").unwrap_or_else(|| panic!("{error}"));

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use postern_arm::ArmState;
+use postern_arm::{ArmState, ServiceTags};
 use postern_audit::{Audit, AuditOptions, AuditWriter};
 use postern_identity::{CertificateFiles, Identity, IdentityOptions, IdentitySettings, PasswordLimits};
 use postern_model::TenantId;
@@ -58,11 +58,15 @@ pub(crate) struct CheckConfigArguments {
 pub(crate) fn check_config(arguments: CheckConfigArguments) -> anyhow::Result<ExitCode> {
     let config = Config::load(Some(&arguments.config))?;
     Places::new(&config.places)?;
+    let tags = config.service_tags.read()?.map(|text| ServiceTags::check(&text)).transpose()?;
     say(format_args!("{} is good", arguments.config.display()));
     for address in &config.server.listen {
         say(format_args!("  listens on {address}"));
     }
     say(format_args!("  registries are <name>.{}", config.server.suffix));
+    if let Some(tags) = tags {
+        say(format_args!("  service tags: {tags}"));
+    }
     for address in &config.dns.listen {
         say(format_args!("  answers where names lead on {address}"));
     }
@@ -104,6 +108,7 @@ pub(crate) struct Running {
     pub(crate) identity: Arc<Identity>,
     pub(crate) directory: Directory,
     pub(crate) audit: Audit,
+    service_tags: ServiceTags,
     store: Store,
     stop: watch::Sender<bool>,
     serving: JoinHandle<()>,
@@ -115,6 +120,8 @@ impl Running {
     /// Binds, opens the data folder, makes what a first start makes, and serves.
     pub(crate) async fn start(folder: &Path, config: &Config) -> anyhow::Result<Self> {
         let (clock, random) = (environment::clock(), environment::random());
+        let service_tags = ServiceTags::default();
+        service_tags.load(config.service_tags.read()?.as_deref())?;
         let places = Places::new(&config.places)?;
         let listeners = bind(&config.server.listen, &places.listeners())?;
         let addresses = listeners.addresses()?;
@@ -204,6 +211,7 @@ impl Running {
             random: Arc::clone(&random),
             arm_endpoint,
             ip_rule_mode: config.access.ip_rule_mode(),
+            service_tags: service_tags.clone(),
         };
         let postern_api = crate::postern_api::State {
             directory: directory.clone(),
@@ -251,13 +259,29 @@ impl Running {
         let mut background = vec![collect(store.clone(), interval), maintain(Arc::clone(&identity)), upkeep(metrics)];
         background.extend(responder.serve(Arc::new(dns)));
         tracing::info!(server.listen = ?addresses, server.suffix = %suffix, "serving");
-        Ok(Self { bootstrap, bootstrap_file, identity, directory, audit, store, stop, serving, writer, background })
+        Ok(Self {
+            bootstrap,
+            bootstrap_file,
+            identity,
+            directory,
+            audit,
+            service_tags,
+            store,
+            stop,
+            serving,
+            writer,
+            background,
+        })
     }
 
-    /// Reads the certificate and the access settings again; what cannot be read leaves everything as it is.
+    /// Reads the certificate, the access settings and the service tags again; what cannot be read leaves everything as it is.
     pub(crate) fn reload(&self, config: Option<&Path>) {
-        let settings = Config::load(config).and_then(|config| config.access.settings());
-        match settings {
+        let usable = Config::load(config).and_then(|config| {
+            let (settings, tags) = (config.access.settings()?, config.service_tags.read()?);
+            self.service_tags.load(tags.as_deref())?;
+            anyhow::Ok(settings)
+        });
+        match usable {
             Ok(settings) => self.directory.set_settings(Arc::new(settings)),
             Err(error) => {
                 tracing::error!(error = format!("{error:#}"), "the configuration is not usable; kept the old one");

@@ -2,6 +2,30 @@ use postern_access::ConnectionStatus;
 
 use super::*;
 
+#[tokio::test]
+async fn service_tags_are_for_readers_of_the_subscription() {
+    let bench = Bench::new().await;
+    let path = format!("{SUBSCRIPTION}/providers/Microsoft.Network/locations/eastus/serviceTags");
+    let tags = bench.get(&path).await;
+    assert_eq!((tags.status, tags.at("/cloud"), tags.at("/changeNumber")), (200, json!("Public"), json!("1")));
+    let values = tags.at("/values");
+    let region = values.as_array().unwrap().iter().find(|tag| tag["id"] == "AzureContainerRegistry.EastUS").unwrap();
+    let prefixes = region["properties"]["addressPrefixes"].as_array().unwrap();
+    assert_eq!(prefixes.len(), 19);
+    // What is IPv4 can be a network rule as it is.
+    let rules: Vec<Value> = prefixes
+        .iter()
+        .filter(|prefix| !prefix.as_str().unwrap().contains(':'))
+        .map(|prefix| json!({"action": "Allow", "value": prefix}))
+        .collect();
+    let registry = registry("myregistry");
+    let properties = json!({"networkRuleSet": {"defaultAction": "Deny", "ipRules": rules}});
+    assert_eq!(bench.put(&registry, premium(properties)).await.status, 201);
+    for who in [Who::Reader, Who::Stranger] {
+        assert_eq!(bench.send(who, "GET", &path, None).await.short(), "403 AuthorizationFailed");
+    }
+}
+
 const ENDPOINTS: &str = "providers/Microsoft.Network/privateEndpoints";
 
 fn endpoint(registry: &str) -> Value {
