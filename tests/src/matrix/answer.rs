@@ -207,7 +207,7 @@ fn content_name(cause: ContentCause) -> String {
 }
 
 /// The HTTP status of a denial. A caller whose token lacks the right is sent for another token, and so is one that nobody
-/// knows; for others another token would not help.
+/// knows; for others another token would not help, as it would not if the scope map lacks the right as well.
 fn status(decision: &Decision) -> Option<u16> {
     let layer = decision.permit().err()?;
     Some(match layer {
@@ -215,10 +215,17 @@ fn status(decision: &Decision) -> Option<u16> {
         Layer::Authentication => 401,
         Layer::Content => 405,
         Layer::Authorization => {
-            let anonymous = matches!(decision.trace.authentication, AuthenticationStep::Verified(Caller::Anonymous));
-            let lacks = matches!(&decision.trace.authorization, AuthorizationStep::Denied(blockers)
-                if blockers.iter().any(|blocker| matches!(blocker, AuthorizationBlocker::TokenLacks(_))));
-            if anonymous || lacks { 401 } else { 403 }
+            let blockers = match &decision.trace.authorization {
+                AuthorizationStep::Denied(blockers) => blockers.as_slice(),
+                _ => &[],
+            };
+            let lacks = blockers.iter().any(|blocker| matches!(blocker, AuthorizationBlocker::TokenLacks(_)));
+            let another_may_help = match &decision.trace.authentication {
+                AuthenticationStep::Verified(Caller::Anonymous) => true,
+                AuthenticationStep::Verified(Caller::RepositoryToken(_)) => lacks && blockers.len() == 1,
+                _ => lacks,
+            };
+            if another_may_help { 401 } else { 403 }
         }
     })
 }
