@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use postern_access::{ServicePolicy, TrustedServices};
 use postern_tests::golden;
-use postern_tests::matrix::{Answer, ELSEWISE, Live, NAMES, Row, markdown, sections};
+use postern_tests::matrix::{Answer, ELSEWISE, Live, NAMES, Row, differences, markdown, sample, sections, unnoticed};
 
 #[test]
 fn the_decision_agrees_with_every_row() {
@@ -15,22 +15,25 @@ fn the_decision_agrees_with_every_row() {
     assert!(wrong.is_empty(), "{} rows differ:\n{}", wrong.len(), wrong.join("\n"));
 }
 
+/// Whatever the rows would say if they were wrong is noticed, too.
+async fn a_server_agrees_with(rows: &[&Row]) {
+    let outcomes = Live::start(rows).await.run(rows).await;
+    assert_eq!(outcomes.len(), rows.len());
+    let wrong = differences(&outcomes);
+    assert!(wrong.is_empty(), "{} rows differ:\n{}", wrong.len(), wrong.join("\n"));
+    let unnoticed = unnoticed(&outcomes);
+    assert!(unnoticed.is_empty(), "{} mistakes are not noticed:\n{}", unnoticed.len(), unnoticed.join("\n"));
+}
+
 #[tokio::test]
 async fn a_server_agrees_with_every_row() {
     let sections = sections();
-    let rows: Vec<&Row> = sections.iter().flat_map(|section| &section.rows).collect();
-    let outcomes = Live::start(&rows).await.run(&rows).await;
-    assert_eq!(outcomes.len(), rows.len());
-    let mut wrong = Vec::new();
-    for (row, outcome) in outcomes {
-        match (row.elsewise(), row.compare_live(&outcome)) {
-            (None, agreed) => wrong.extend(agreed.err()),
-            (Some(_), Ok(())) => wrong.push(format!("{}: agrees by now, strike it from the list", row.name)),
-            (Some(elsewise), Err(_)) if elsewise.is(&outcome) => {}
-            (Some(elsewise), Err(_)) => wrong.push(format!("{}: {outcome:?}, expected {elsewise:?}", row.name)),
-        }
-    }
-    assert!(wrong.is_empty(), "{} rows differ:\n{}", wrong.len(), wrong.join("\n"));
+    a_server_agrees_with(&sections.iter().flat_map(|section| &section.rows).collect::<Vec<_>>()).await;
+}
+
+#[tokio::test]
+async fn a_server_agrees_with_the_sample() {
+    a_server_agrees_with(&sample().iter().collect::<Vec<_>>()).await;
 }
 
 #[test]

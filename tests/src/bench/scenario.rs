@@ -97,7 +97,7 @@ impl Scenario {
         let lines: Vec<String> = self.access.iter().map(|(key, value)| format!("{key} = {value}\n")).collect();
         let access = lines.concat();
         let places = if self.places.is_empty() { Setup::default().places } else { self.places.clone() };
-        Setup { places, access }
+        Setup { places, access, ..Setup::default() }
     }
 
     /// Plays it in the bench, and tells what everybody got at each step. Call it inside the bench.

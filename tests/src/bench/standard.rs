@@ -41,11 +41,13 @@ pub struct Setup {
     pub places: Vec<Spec>,
     /// Lines of the section `[access]` of the server's configuration.
     pub access: String,
+    /// Lines of its section `[limits]`.
+    pub limits: String,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { places: topology::standard(), access: String::new() }
+        Self { places: topology::standard(), access: String::new(), limits: String::new() }
     }
 }
 
@@ -131,7 +133,7 @@ impl Bench {
     }
 
     fn write_configuration(&self) {
-        let text = topology::configuration(&self.setup.places, SUBSCRIPTION, &self.setup.access);
+        let text = topology::configuration(&self.setup, SUBSCRIPTION);
         fs::write(configuration_file(), text).expect("the bench's folder can be written");
     }
 

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use serde::Deserialize;
 
 use super::fabric::Fabric;
-use super::standard::{PORT, PUBLIC, PUBLIC_V6, SUFFIX, host};
+use super::standard::{PORT, PUBLIC, PUBLIC_V6, SUFFIX, Setup, host};
 
 /// What virtual networks have for everything that is not in them: outbound addresses on a public network.
 const OUTBOUND: &str = "198.19.0";
@@ -143,11 +143,11 @@ fn leg(number: usize) -> String {
 }
 
 /// The server's configuration: where it listens, what its networks are, and where names lead.
-pub(super) fn configuration(places: &[Spec], subscription: &str, access: &str) -> String {
+pub(super) fn configuration(Setup { places, access, limits }: &Setup, subscription: &str) -> String {
     let mut text = format!(
         "[server]\nlisten = ['{PUBLIC}:{PORT}', '[{PUBLIC_V6}]:{PORT}', '127.0.0.1:{PORT}']\nsuffix = '{SUFFIX}'\n\
          subscription_id = '{subscription}'\n\n\
-         [dns]\nlisten = ['{PUBLIC}:53']\npublic_addresses = ['{PUBLIC}', '{PUBLIC_V6}']\n\n[access]\n{access}\n\n"
+         [dns]\nlisten = ['{PUBLIC}:53']\npublic_addresses = ['{PUBLIC}', '{PUBLIC_V6}']\n\n[access]\n{access}\n\n[limits]\n{limits}\n\n"
     );
     for (number, place) in places.iter().enumerate() {
         let Spec { name, addresses, by, .. } = place;

@@ -22,6 +22,8 @@ pub struct Answer {
     pub blockers: Vec<Blocker>,
     /// The smallest fixes.
     pub fixes: Vec<String>,
+    /// What each layer came to and found, as it prints.
+    pub lines: [(Layer, &'static str, Vec<String>); 4],
     /// The variants that the decision went through, for the coverage.
     pub covered: Vec<&'static str>,
 }
@@ -106,6 +108,7 @@ impl Answer {
                 .into_iter()
                 .map(|fix| fix.iter().map(ToString::to_string).collect::<Vec<_>>().join(" + "))
                 .collect(),
+            lines: decision.trace.lines(),
             covered,
         };
         answer.read(&decision);

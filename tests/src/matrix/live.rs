@@ -4,33 +4,39 @@
 //! services, and one request through the data plane's router. What it came to is read from the response and from the audit
 //! record. Time and randomness are the test's.
 
+mod agreement;
 mod content;
 mod credentials;
 mod documents;
 mod elsewise;
 mod request;
 mod server;
+mod target;
+mod wire;
 mod workloads;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use postern_access::{Layer, OperationKind};
+use postern_audit::Audit;
 use postern_identity::{Peer, PeerCertificate, SecretOwner};
-use postern_model::{CorrelationId, PrincipalId, ResourceId, ResourceUid};
+use postern_model::{CorrelationId, PrincipalId, ResourceId, ResourceUid, Timestamp};
 use postern_store::{Change, Expected, StoreError};
 use rustls_pki_types::CertificateDer;
 use serde_json::{Value, json};
 
+pub use agreement::{differences, unnoticed};
 pub use elsewise::{ELSEWISE, Elsewise};
+pub use wire::Wire;
 
 use self::content::Content;
 use self::credentials::Minted;
 use self::documents::Documents;
 use self::server::{Reply, Server};
+use self::target::Target;
 use self::workloads::{Certificates, Kept, Unaccepted};
 use super::scene::{TOKEN_NAME, ingress};
-use super::{Answer, Place, REGISTRY, Row, Verdict, principal};
+use super::{Place, Row, Verdict, principal};
 
 /// How far back a certificate or token was issued that has expired by now.
 const LONG_AGO_SECONDS: i64 = 48 * 3600;
@@ -49,6 +55,8 @@ pub struct Live {
     /// The repository-scoped token, which is a new one whenever it was away.
     robot: Option<ResourceUid>,
     requests: usize,
+    /// The registry that the rows are executed on.
+    target: Target,
 }
 
 /// What a row came to.
@@ -62,8 +70,8 @@ pub struct Outcome {
     pub status: u16,
     /// The way in, as recorded.
     pub via: Option<String>,
-    /// What the deciding layer found.
-    pub findings: Vec<String>,
+    /// Whether each layer allowed, denied or was skipped, and what it found.
+    pub layers: Vec<(String, String, Vec<String>)>,
     /// The smallest fixes, as recorded.
     pub fixes: Vec<String>,
 }
@@ -77,7 +85,10 @@ pub(super) struct Sent {
 impl Live {
     /// A server with everything that these rows share.
     pub async fn start(rows: &[&Row]) -> Self {
-        let server = Server::open("server", server::TENANT).await;
+        Self::start_on(Server::open("server", server::TENANT).await, rows).await
+    }
+
+    async fn start_on(server: Server, rows: &[&Row]) -> Self {
         let sample = *rows.first().expect("there are rows");
         let workloads = workloads::all(rows.iter().copied());
         let members: Vec<PrincipalId> =
@@ -85,16 +96,18 @@ impl Live {
         let common = documents::common(sample, &members);
         let certificates = Certificates::new();
         server.put(&common).await;
-        let foreign = foreign_certificate(&certificates).await;
+        let foreign = foreign_certificate(&certificates, server.now()).await;
+        let malformed = certificates.for_another_purpose();
         let mut live = Self {
             documents: Documents::new(),
             certificates,
             leaves: HashMap::new(),
-            unaccepted: Unaccepted { gone: foreign.clone(), foreign },
+            unaccepted: Unaccepted { gone: foreign.clone(), foreign, malformed },
             minted: Minted::default(),
             content: Content::of(rows),
             robot: None,
             requests: 0,
+            target: Target::default(),
             workloads,
             server,
         };
@@ -106,16 +119,21 @@ impl Live {
         live
     }
 
-    /// Tokens of a registry that was deleted and created again are kept.
-    async fn replace_registry(&mut self, sample: &Row) {
-        self.settle(documents::of(&documents::opened(sample), None)).await;
-        self.mint_for_replaced_registry(sample).await;
-        self.server.directory.remove(id(REGISTRY), Expected::Any).await.expect("the registry can be removed");
+    /// Makes the registry as it is before its owner closed it.
+    async fn open_registry(&mut self, sample: &Row) {
         self.documents.clear();
         self.robot = None;
         self.settle(documents::of(&documents::opened(sample), None)).await;
-        let uid = self.server.directory.registry_by_id(&id(REGISTRY)).expect("the registry is there again").uid;
+        let uid = self.server.directory.registry_by_id(&id(&self.target.id())).expect("the registry is there").uid;
         self.server.secret(SecretOwner::Admin(uid)).await;
+    }
+
+    /// Tokens of a registry that was deleted and created again are kept.
+    async fn replace_registry(&mut self, sample: &Row) {
+        self.open_registry(sample).await;
+        self.mint_for_replaced_registry(sample).await;
+        self.server.directory.remove(id(&self.target.id()), Expected::Any).await.expect("the registry can be removed");
+        self.open_registry(sample).await;
     }
 
     async fn make_workloads(&mut self) {
@@ -143,6 +161,7 @@ impl Live {
 
     /// Makes the documents these and no others, in one change.
     async fn settle(&mut self, wanted: Documents) {
+        let wanted = self.target.documents(wanted);
         let mut changes = Vec::new();
         for gone in self.documents.keys().filter(|id| !wanted.contains_key(*id)) {
             changes.push(Change::Remove { id: id(gone), expected: Expected::Any });
@@ -156,7 +175,7 @@ impl Live {
         }
         let change = self.server.directory.change(move |_| Ok::<_, StoreError>(changes)).await;
         change.expect("the configuration can be changed");
-        let robot = id(&format!("{REGISTRY}/tokens/{TOKEN_NAME}"));
+        let robot = id(&format!("{}/tokens/{TOKEN_NAME}", self.target.id()));
         let robot = self.server.directory.resource(&robot).map(|token| token.uid);
         if robot != self.robot {
             self.robot = robot;
@@ -179,14 +198,7 @@ impl Live {
             }
             sent.push((row, self.case(row).await));
         }
-        let mut outcomes = Vec::new();
-        for (row, sent) in sent {
-            let record = self.server.audit.find(sent.id).await.expect("records can be read");
-            let record = record.unwrap_or_else(|| panic!("{}: the request left no record", row.name));
-            let record: Value = serde_json::from_str(&record).expect("a record is JSON");
-            outcomes.push((row, Outcome::read(&record, sent.status)));
-        }
-        outcomes
+        outcomes(&self.server.audit, sent).await
     }
 
     async fn case(&mut self, row: &Row) -> Sent {
@@ -199,7 +211,7 @@ impl Live {
         self.settle(documents::of(row, caller)).await;
         let peer = self.peer(row);
         self.requests += 1;
-        let request = request::of(row, &self.content, credentials, self.requests);
+        let request = request::of(row, &self.target, &self.content, credentials, self.requests);
         let reply = self.server.send(request, peer).await;
         let is_done = (200..300).contains(&reply.status);
         if row.locks.is_some() || (is_done && content::takes_away(row.kind())) {
@@ -211,21 +223,24 @@ impl Live {
 
     fn peer(&mut self, row: &Row) -> Peer {
         let now = self.server.now();
-        let certificate = match &row.from.workload {
+        let certificate = match self.presented(row) {
             None => PeerCertificate::None,
-            Some(workload) => {
-                let kept = Kept::of(row);
-                let past = || {
-                    self.server.long_ago(LONG_AGO_SECONDS, |server, then| {
-                        self.certificates.issue(&server.identity, &server.directory, kept, then)
-                    })
-                };
-                let leaf = self.unaccepted.of(workload, past);
-                let leaf = leaf.unwrap_or_else(|| self.leaf(kept));
-                workloads::presented(&self.server.identity, &leaf, now)
-            }
+            Some(leaf) => workloads::presented(&self.server.identity, &leaf, now),
         };
         Peer { certificate, ..at(row.from.place) }
+    }
+
+    /// The certificate that the row's workload presents.
+    fn presented(&mut self, row: &Row) -> Option<CertificateDer<'static>> {
+        let workload = row.from.workload.as_ref()?;
+        let kept = Kept::of(row);
+        let past = || {
+            self.server.long_ago(LONG_AGO_SECONDS, |server, then| {
+                self.certificates.issue(&server.identity, &server.directory, kept, then)
+            })
+        };
+        let leaf = self.unaccepted.of(workload, past);
+        Some(leaf.unwrap_or_else(|| self.leaf(kept)))
     }
 }
 
@@ -250,91 +265,49 @@ fn caller_of(row: &Row) -> Option<PrincipalId> {
 }
 
 /// A certificate of another installation for a workload of the same name.
-async fn foreign_certificate(certificates: &Certificates) -> CertificateDer<'static> {
+async fn foreign_certificate(certificates: &Certificates, now: Timestamp) -> CertificateDer<'static> {
     let workload = Kept { which: workloads::Which::Own, ..Kept::gone() };
     let elsewhere = Server::open("elsewhere", server::TENANT).await;
     elsewhere.put(&Documents::from([(workload.id(), json!({"location": "local"}))])).await;
-    certificates.issue(&elsewhere.identity, &elsewhere.directory, workload, elsewhere.now())
+    certificates.issue(&elsewhere.identity, &elsewhere.directory, workload, now)
 }
 
 fn id(text: &str) -> ResourceId {
     text.parse().unwrap_or_else(|_| panic!("`{text}` is a resource id"))
 }
 
+/// What requests came to, as their records say.
+async fn outcomes<'a>(audit: &Audit, sent: Vec<(&'a Row, Sent)>) -> Vec<(&'a Row, Outcome)> {
+    let mut outcomes = Vec::new();
+    for (row, sent) in sent {
+        let record = audit.find(sent.id).await.expect("records can be read");
+        let record = record.unwrap_or_else(|| panic!("{}: the request left no record", row.name));
+        let record: Value = serde_json::from_str(&record).expect("a record is JSON");
+        outcomes.push((row, Outcome::read(&record, sent.status)));
+    }
+    outcomes
+}
+
 impl Outcome {
     fn read(record: &Value, status: u16) -> Self {
         let text = |key: &str| record.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
         assert_eq!(record.get("status"), Some(&json!(status)), "the record has the status that was answered");
-        let layer = text("decidedBy");
+        let list = |value: &Value| -> Vec<String> {
+            value.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+        };
         let layers = record.get("layers").and_then(Value::as_array).into_iter().flatten();
-        let deciding = layers.filter(|found| found.get("layer").and_then(Value::as_str) == Some(layer.as_str()));
-        let findings = deciding.filter_map(|found| found.get("findings")?.as_array()).flatten();
-        let fixes = record.get("fixes").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_array);
-        let fixes = fixes.map(|fix| fix.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" + "));
+        let layers = layers.map(|found| {
+            let text = |key: &str| found[key].as_str().unwrap_or_default().to_owned();
+            (text("layer"), text("outcome"), list(&found["findings"]))
+        });
+        let fixes = record.get("fixes").and_then(Value::as_array).into_iter().flatten();
         Self {
             verdict: if text("verdict") == "allow" { Verdict::Allow } else { Verdict::Deny },
             status,
             via: record.get("via").and_then(Value::as_str).map(str::to_owned),
-            fixes: fixes.collect(),
-            findings: findings.filter_map(Value::as_str).map(str::to_owned).collect(),
-            layer,
+            fixes: fixes.map(|fix| list(fix).join(" + ")).collect(),
+            layers: layers.collect(),
+            layer: text("decidedBy"),
         }
-    }
-}
-
-impl Row {
-    /// What of this row no request shows as it stands.
-    pub fn elsewise(&self) -> Option<&'static Elsewise> {
-        ELSEWISE.iter().find(|one| one.row == self.name && one.kind == self.operation.kind)
-    }
-
-    /// Whether a server's outcome is the one that the row asks for; if not, in what it differs. A real token may say more
-    /// than the row does (whom it was issued to), so that what the deciding layer found may be more, too.
-    pub fn compare_live(&self, outcome: &Outcome) -> Result<(), String> {
-        let pure = Answer::pure(&self.scene());
-        let mut wrong = Vec::new();
-        let mut check = |right: bool, what: String| {
-            if !right {
-                wrong.push(what);
-            }
-        };
-        check(outcome.verdict == self.expect.verdict, format!("verdict is {:?}", outcome.verdict));
-        match self.expect.verdict {
-            Verdict::Allow => {
-                let refused = matches!(outcome.status, 401 | 403 | 405 | 500..);
-                check(!refused, format!("the status is {}", outcome.status));
-                let mounts = self.kind() == OperationKind::MountBlob;
-                check(!mounts || outcome.status == 201, format!("the blob was not mounted: {}", outcome.status));
-                check(outcome.via == pure.via, format!("via is {:?}, expected {:?}", outcome.via, pure.via));
-            }
-            Verdict::Deny => {
-                let status = self.expect.status.or(pure.status);
-                check(Some(outcome.status) == status, format!("status is {}, expected {status:?}", outcome.status));
-                let here = pure.blockers.iter().filter(|blocker| blocker.layer == pure.layer);
-                for blocker in here {
-                    let found = outcome.findings.contains(&blocker.text);
-                    check(found, format!("`{}` is not among {:?}", blocker.text, outcome.findings));
-                }
-            }
-        }
-        if let Some(fixes) = &self.expect.fixes {
-            check(outcome.fixes == *fixes, format!("fixes are {:?}, expected {fixes:?}", outcome.fixes));
-        }
-        if let Some(layer) = &self.expect.layer {
-            check(outcome.layer == *layer, format!("layer is {}, expected {layer}", outcome.layer));
-        }
-        if wrong.is_empty() {
-            Ok(())
-        } else {
-            Err(format!("{} ({}): {}", self.name, self.operation.kind, wrong.join("; ")))
-        }
-    }
-}
-
-impl Elsewise {
-    /// Whether the outcome is the one that is stated.
-    pub fn is(&self, outcome: &Outcome) -> bool {
-        let denied = (outcome.verdict == Verdict::Deny).then_some(outcome.layer.as_str());
-        denied == self.denied.map(Layer::as_str) && outcome.status == self.status
     }
 }

@@ -41,6 +41,15 @@ fn current() -> String {
     "current".to_owned()
 }
 
+impl Row {
+    /// Whether the request goes to a token endpoint, which looks at who asks only after the wall has let the request in.
+    pub fn asks_for_token(&self) -> bool {
+        matches!(self.operation.kind.as_str(), "exchangeToken" | "issueToken")
+            // The only place where tokens of that audience are shown.
+            || self.caller.invalid.as_deref() == Some("ArmAudienceRefused")
+    }
+}
+
 /// A registry's properties, spelled as in its ARM document.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
@@ -138,6 +147,19 @@ pub enum Place {
 }
 
 impl Place {
+    /// Every place.
+    pub const ALL: [Self; 9] = [
+        Self::Internet,
+        Self::Office,
+        Self::Ipv6,
+        Self::SharedPool,
+        Self::PrivateEndpoint,
+        Self::OtherPrivateEndpoint,
+        Self::Misrouted,
+        Self::Subnet,
+        Self::OtherSubnet,
+    ];
+
     /// The client's address as the gate sees it.
     pub fn address(self) -> IpAddr {
         match self {

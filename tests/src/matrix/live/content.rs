@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::server::Outgoing;
 use super::{Live, Reply, at, credentials, documents};
 use crate::image::sha256;
-use crate::matrix::{LOGIN_SERVER, Locks, Place, Row};
+use crate::matrix::{Locks, Place, Row};
 
 const CONFIG: &str = r#"{"architecture":"arm64","os":"linux"}"#;
 const LOOSE: &str = "a blob that no manifest names";
@@ -69,7 +69,7 @@ impl Live {
         }
     }
 
-    async fn push(&self, repository: &str) {
+    pub(super) async fn push(&self, repository: &str) {
         for text in [CONFIG, LOOSE] {
             let target = format!("/v2/{repository}/blobs/uploads/?digest={}", digest(text));
             self.as_admin("POST", target, None, text.into(), &[201]).await;
@@ -123,10 +123,10 @@ impl Live {
     ) -> Reply {
         let what = format!("{method} {target}");
         let outgoing = Outgoing {
-            host: LOGIN_SERVER.to_owned(),
+            host: self.target.host(),
             method,
             target,
-            authorization: Some(credentials::basic("example")),
+            authorization: Some(credentials::basic(&self.target.name())),
             content_type,
             body,
         };

@@ -48,7 +48,7 @@ impl Credentials {
 /// Tokens that were issued, by what they were issued for.
 #[derive(Default)]
 pub(super) struct Minted {
-    tokens: HashMap<String, String>,
+    pub(super) tokens: HashMap<String, String>,
     foreign: Option<Routes>,
 }
 
@@ -103,11 +103,14 @@ impl Live {
         match row.caller.kind.as_str() {
             "none" => Credentials::None,
             "invalid" => self.broken(row).await,
-            "principal" if row.operation.kind == "exchangeToken" => {
-                Credentials::Authority(authority_token(&self.server.routes, REGISTRY_AUDIENCE).await)
+            "principal" | "system" | "user" if row.operation.kind == "exchangeToken" => {
+                Credentials::Authority(self.proof(row, issued_to(row), &mut at(Place::Internet)).await)
+            }
+            "system" | "user" if row.operation.kind == "issueToken" => {
+                Credentials::Refresh(self.minted(row, caller, Kind::Refresh).await)
             }
             "principal" if !has_claim => Credentials::Password(basic(&CLIENT_ID.to_string())),
-            "admin" if !has_claim => Credentials::Password(basic("example")),
+            "admin" if !has_claim => Credentials::Password(basic(&self.target.name())),
             "token" if !has_claim => Credentials::Password(basic(TOKEN_NAME)),
             _ => Credentials::Access(self.minted(row, caller, Kind::Access).await),
         }
@@ -134,36 +137,39 @@ impl Live {
 
     async fn mint(&mut self, row: &Row, workload: Option<Kept>, kind: Kind) -> String {
         let scope = scopes(row);
-        let query = format!("/oauth2/token?{}", form(&[("service", LOGIN_SERVER), ("scope", &scope)]));
+        let host = self.target.host();
+        let query = format!("/oauth2/token?{}", form(&[("service", &host), ("scope", &scope)]));
         let by_password = match row.caller.kind.as_str() {
             "anonymous" => Some(None),
-            "admin" => Some(Some(basic("example"))),
+            "admin" => Some(Some(basic(&self.target.name()))),
             "token" => Some(Some(basic(TOKEN_NAME))),
             _ => None,
         };
         if let Some(authorization) = by_password {
-            let host = LOGIN_SERVER.to_owned();
             let ask =
                 Outgoing { host, method: "GET", target: query, authorization, content_type: None, body: Vec::new() };
             return self.server.send(ask, at(Place::Internet)).await.field("access_token");
         }
         let mut peer = at(Place::Internet);
-        let proof = match workload {
-            None => authority_token(&self.server.routes, REGISTRY_AUDIENCE).await,
-            Some(workload) => {
-                let leaf = self.leaf(workload);
-                peer.certificate = presented(&self.server.identity, &leaf, self.server.now());
-                let mut fields = vec![("resource", REGISTRY_AUDIENCE)];
-                if row.caller.kind == "user" {
-                    fields.push(("mi_res_id", USER_IDENTITY));
-                }
-                let ask = post(AUTHORITY, MANAGED_TOKEN_PATH.to_owned(), &fields);
-                send(&self.server.routes.authority, ask, peer.clone()).await.field("access_token")
-            }
-        };
+        let proof = self.proof(row, workload, &mut peer).await;
         let router = &self.server.routes.data_plane;
-        let refresh = exchange(router, LOGIN_SERVER, &proof, &peer).await;
-        if kind == Kind::Refresh { refresh } else { access(router, LOGIN_SERVER, &refresh, &scope, &peer).await }
+        let refresh = exchange(router, &host, &proof, &peer).await;
+        if kind == Kind::Refresh { refresh } else { access(router, &host, &refresh, &scope, &peer).await }
+    }
+
+    /// The authority's token of the service principal, or of the workload's identity: the connection becomes the workload's.
+    async fn proof(&mut self, row: &Row, workload: Option<Kept>, peer: &mut Peer) -> String {
+        let Some(workload) = workload else {
+            return authority_token(&self.server.routes, REGISTRY_AUDIENCE).await;
+        };
+        let leaf = self.leaf(workload);
+        peer.certificate = presented(&self.server.identity, &leaf, self.server.now());
+        let mut fields = vec![("resource", REGISTRY_AUDIENCE)];
+        if row.caller.kind == "user" {
+            fields.push(("mi_res_id", USER_IDENTITY));
+        }
+        let ask = post(AUTHORITY, MANAGED_TOKEN_PATH.to_owned(), &fields);
+        send(&self.server.routes.authority, ask, peer.clone()).await.field("access_token")
     }
 
     /// Tokens of the service principal before the registry is deleted and created again.
@@ -203,7 +209,7 @@ impl Live {
             }
             "UnknownCaller" => return Credentials::Password(basic(&Uuid::from_u128(0xdead).to_string())),
             // The admin user is off in this row.
-            "Disabled" => return Credentials::Password(basic("example")),
+            "Disabled" => return Credentials::Password(basic(&self.target.name())),
             "WrongPassword" => return Credentials::Password(encoded(&CLIENT_ID.to_string(), "wrong")),
             other => panic!("`{other}` is no reason for credentials not to hold"),
         };
@@ -241,8 +247,9 @@ impl Live {
         let routes = self.minted.foreign.clone().expect("it was made just now");
         let (router, peer) = (&routes.data_plane, at(Place::Internet));
         let proof = authority_token(&routes, REGISTRY_AUDIENCE).await;
-        let refresh = exchange(router, LOGIN_SERVER, &proof, &peer).await;
-        if kind == Kind::Refresh { refresh } else { access(router, LOGIN_SERVER, &refresh, "", &peer).await }
+        let host = self.target.host();
+        let refresh = exchange(router, &host, &proof, &peer).await;
+        if kind == Kind::Refresh { refresh } else { access(router, &host, &refresh, "", &peer).await }
     }
 }
 

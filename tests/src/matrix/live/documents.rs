@@ -19,7 +19,7 @@ pub(super) const CLIENT_ID: Uuid = Uuid::from_u128(0x33);
 pub(super) const MOUNT_TARGETS: &str = "mount";
 /// A role that gives what a push needs beside reading.
 const PUSHER: Uuid = Uuid::from_u128(0x7057);
-const PRICING: &str = "/subscriptions/5ub/providers/Microsoft.Security/pricings/Containers";
+pub(super) const PRICING: &str = "/subscriptions/5ub/providers/Microsoft.Security/pricings/Containers";
 
 /// Documents by resource id.
 pub(super) type Documents = BTreeMap<String, Value>;

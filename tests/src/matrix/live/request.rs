@@ -6,15 +6,17 @@ use super::content::{Content, IMAGE, digest};
 use super::credentials::{Credentials, form};
 use super::documents::MOUNT_TARGETS;
 use super::server::Outgoing;
-use crate::matrix::{LOGIN_SERVER, Row};
+use super::target::Target;
+use crate::matrix::Row;
 
 const FORM: &str = "application/x-www-form-urlencoded";
 
 /// The `number` makes repositories that are mounted to, and blobs that are pushed, new ones.
-pub(super) fn of(row: &Row, content: &Content, credentials: Credentials, number: usize) -> Outgoing {
+pub(super) fn of(row: &Row, target: &Target, content: &Content, credentials: Credentials, number: usize) -> Outgoing {
+    let service = &target.host();
     let repository = &row.operation.repository;
     let mut outgoing = Outgoing {
-        host: LOGIN_SERVER.to_owned(),
+        host: service.clone(),
         method: "GET",
         target: String::new(),
         authorization: None,
@@ -27,8 +29,8 @@ pub(super) fn of(row: &Row, content: &Content, credentials: Credentials, number:
         _ => row.kind(),
     };
     match kind {
-        OperationKind::ExchangeToken => return exchange(outgoing, credentials),
-        OperationKind::IssueToken => return issue(outgoing, row, credentials),
+        OperationKind::ExchangeToken => return exchange(outgoing, service, credentials),
+        OperationKind::IssueToken => return issue(outgoing, row, service, credentials),
         _ => outgoing.authorization = credentials.header(),
     }
     let in_repository = |path: String| format!("/v2/{repository}/{path}");
@@ -69,8 +71,8 @@ pub(super) fn of(row: &Row, content: &Content, credentials: Credentials, number:
 }
 
 /// Only principals have tokens of the authority; others ask without one, which the gate decides on all the same.
-fn exchange(outgoing: Outgoing, credentials: Credentials) -> Outgoing {
-    let mut fields = vec![("grant_type", "access_token"), ("service", LOGIN_SERVER)];
+fn exchange(outgoing: Outgoing, service: &str, credentials: Credentials) -> Outgoing {
+    let mut fields = vec![("grant_type", "access_token"), ("service", service)];
     if let Credentials::Authority(token) = &credentials {
         fields.push(("access_token", token));
     }
@@ -79,9 +81,9 @@ fn exchange(outgoing: Outgoing, credentials: Credentials) -> Outgoing {
 }
 
 /// Refresh tokens come in a form, passwords in a header.
-fn issue(outgoing: Outgoing, row: &Row, credentials: Credentials) -> Outgoing {
+fn issue(outgoing: Outgoing, row: &Row, service: &str, credentials: Credentials) -> Outgoing {
     let scope = format!("repository:{}:pull", row.operation.repository);
-    let mut fields = vec![("service", LOGIN_SERVER), ("scope", scope.as_str())];
+    let mut fields = vec![("service", service), ("scope", scope.as_str())];
     if let Credentials::Refresh(token) = &credentials {
         fields.extend([("grant_type", "refresh_token"), ("refresh_token", token)]);
         let (target, body) = ("/oauth2/token".to_owned(), form(&fields).into());

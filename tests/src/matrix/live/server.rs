@@ -1,5 +1,6 @@
 //! Store, directory, identity services and the data plane's router in one process.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,7 +10,9 @@ use axum::body::Body;
 use http::Request;
 use http_body_util::BodyExt as _;
 use postern_audit::{Audit, AuditOptions};
-use postern_identity::{Identity, IdentityOptions, IdentitySettings, Peer, SecretOwner, authority_router};
+use postern_identity::{
+    Identity, IdentityOptions, IdentitySettings, PasswordLimits, Peer, SecretOwner, authority_router,
+};
 use postern_model::{Clock, CorrelationId, Random, Secret, TenantId, Timestamp};
 use postern_oci::{Limits, OciState, router};
 use postern_store::{Change, Directory, DirectoryOptions, Expected, Journal, Keep, Store, StoreError, StoreOptions};
@@ -30,7 +33,13 @@ pub(super) const OTHER_TENANT: TenantId = TenantId(Uuid::from_u128(0x7f));
 pub(super) const PASSWORD: &str = "correct-horse-battery-staple";
 const START_SECONDS: i64 = 1_800_000_000;
 
-struct TestClock(AtomicI64);
+pub(super) struct TestClock(AtomicI64);
+
+impl TestClock {
+    pub(super) fn at(seconds: i64) -> Arc<Self> {
+        Arc::new(Self(AtomicI64::new(seconds * 1_000_000)))
+    }
+}
 
 impl Clock for TestClock {
     fn now(&self) -> Timestamp {
@@ -72,7 +81,19 @@ pub(super) struct Server {
     pub(super) routes: Routes,
     clock: Arc<TestClock>,
     random: Arc<TestRandom>,
-    _folder: TempDir,
+    home: Home,
+}
+
+/// Where a server's data is, and what it calls itself.
+pub(super) struct Home {
+    pub(super) store: PathBuf,
+    pub(super) audit: PathBuf,
+    pub(super) authority: String,
+    pub(super) certificate_names: Vec<String>,
+    /// Its time at the beginning.
+    pub(super) seconds: i64,
+    /// Removed with the server.
+    pub(super) folder: Option<TempDir>,
 }
 
 /// A request before it has a connection.
@@ -96,9 +117,22 @@ impl Server {
     /// A new server in a folder of its own.
     pub(super) async fn open(name: &str, tenant: TenantId) -> Self {
         let folder = TempDir::with_prefix(format!("postern-matrix-{name}-")).expect("a temporary folder");
-        let clock = Arc::new(TestClock(AtomicI64::new(START_SECONDS * 1_000_000)));
+        let home = Home {
+            store: folder.path().join("data"),
+            audit: folder.path().join("audit.db"),
+            authority: "login.azurecr.io".to_owned(),
+            certificate_names: vec![LOGIN_SERVER.to_owned()],
+            seconds: START_SECONDS,
+            folder: Some(folder),
+        };
+        Self::open_in(home, tenant).await
+    }
+
+    /// A server on this data.
+    pub(super) async fn open_in(home: Home, tenant: TenantId) -> Self {
+        let clock = TestClock::at(home.seconds);
         let random = Arc::new(TestRandom(AtomicU64::new(1)));
-        let options = StoreOptions::new(folder.path().join("data"), Arc::clone(&clock) as _, Arc::clone(&random) as _);
+        let options = StoreOptions::new(&home.store, Arc::clone(&clock) as _, Arc::clone(&random) as _);
         let store = Store::open(options).await.expect("a store opens");
         let directory = DirectoryOptions {
             settings: Arc::default(),
@@ -106,12 +140,11 @@ impl Server {
             default_registry: Some("example".to_owned()),
         };
         let directory = Directory::open(&store, directory).await.expect("a directory opens");
-        let journal = Journal::open(&folder.path().join("audit.db")).await.expect("a journal opens");
-        let (audit, _) = Audit::start(journal, AuditOptions::default(), Arc::clone(&clock) as _);
+        let audit = records(&home.audit, &clock).await;
         let parts = (&store, &directory, &clock, &random);
-        let identity = open_identity(parts, tenant).await;
+        let identity = open_identity(parts, &home, tenant).await;
         let routes = routes(parts, &identity, &audit);
-        Self { routes, store, directory, identity, audit, clock, random, _folder: folder }
+        Self { store, directory, identity, audit, routes, clock, random, home }
     }
 
     /// The same data folder served for another tenant, with the same keys.
@@ -123,8 +156,16 @@ impl Server {
             }
         }
         let parts = (&self.store, &self.directory, &self.clock, &self.random);
-        let identity = open_identity(parts, tenant).await;
+        let identity = open_identity(parts, &self.home, tenant).await;
         routes(parts, &identity, &self.audit)
+    }
+
+    /// Closes the data, for another process to open it.
+    pub(super) async fn close(self) {
+        self.audit.flush().await;
+        let Self { store, home, .. } = self;
+        store.close().await;
+        drop((store, home.folder));
     }
 
     pub(super) fn now(&self) -> Timestamp {
@@ -195,6 +236,12 @@ impl Reply {
     }
 }
 
+/// The records in this file.
+pub(super) async fn records(file: &Path, clock: &Arc<TestClock>) -> Audit {
+    let journal = Journal::open(file).await.expect("a journal opens");
+    Audit::start(journal, AuditOptions::default(), Arc::clone(clock) as _).0
+}
+
 /// The change that puts a document, which names itself.
 pub(super) fn put(name: &str, document: &Value) -> Change {
     let resource = id(name);
@@ -207,7 +254,7 @@ pub(super) fn put(name: &str, document: &Value) -> Change {
 
 type Parts<'a> = (&'a Store, &'a Directory, &'a Arc<TestClock>, &'a Arc<TestRandom>);
 
-async fn open_identity((store, directory, clock, random): Parts<'_>, tenant: TenantId) -> Arc<Identity> {
+async fn open_identity((store, directory, clock, random): Parts<'_>, home: &Home, tenant: TenantId) -> Arc<Identity> {
     let options = IdentityOptions {
         store: store.clone(),
         directory: directory.clone(),
@@ -215,11 +262,12 @@ async fn open_identity((store, directory, clock, random): Parts<'_>, tenant: Ten
         random: Arc::clone(random) as _,
         settings: IdentitySettings {
             tenant,
-            authority: "login.azurecr.io".to_owned(),
+            authority: home.authority.clone(),
             arm_audiences: Vec::new(),
-            certificate_names: vec![LOGIN_SERVER.to_owned()],
+            certificate_names: home.certificate_names.clone(),
             certificate_files: None,
-            password_limits: postern_identity::PasswordLimits::default(),
+            // Rows with wrong passwords come from few places.
+            password_limits: PasswordLimits { per_user: u32::MAX, per_source: u32::MAX },
         },
     };
     Identity::open(options).await.expect("the identity services open")

@@ -131,13 +131,27 @@ pub(super) fn documents(workloads: &BTreeMap<String, Kept>) -> impl Iterator<Ite
 /// Signs workload certificates for one key.
 pub(super) struct Certificates {
     request: String,
+    key: KeyPair,
 }
 
 impl Certificates {
     pub(super) fn new() -> Self {
         let key = KeyPair::generate().expect("a key can be made");
         let request = CertificateParams::default().serialize_request(&key).expect("a signing request can be made");
-        Self { request: request.pem().expect("a signing request has a text form") }
+        Self { request: request.pem().expect("a signing request has a text form"), key }
+    }
+
+    /// The key, in DER.
+    pub(super) fn key(&self) -> Vec<u8> {
+        self.key.serialize_der()
+    }
+
+    /// A certificate that anybody could make, for another purpose than a workload's: bytes that are no certificate do not get
+    /// through a handshake.
+    pub(super) fn for_another_purpose(&self) -> CertificateDer<'static> {
+        let mut params = CertificateParams::default();
+        params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
+        params.self_signed(&self.key).expect("a certificate can be made").der().clone()
     }
 
     /// A certificate of the workload, from this moment.
@@ -164,6 +178,7 @@ impl Certificates {
 pub(super) struct Unaccepted {
     pub(super) foreign: CertificateDer<'static>,
     pub(super) gone: CertificateDer<'static>,
+    pub(super) malformed: CertificateDer<'static>,
 }
 
 impl Unaccepted {
@@ -176,7 +191,7 @@ impl Unaccepted {
         Some(match workload.rejected? {
             Rejected::Expired => issue(),
             Rejected::UnknownIssuer => self.foreign.clone(),
-            Rejected::Malformed => CertificateDer::from(vec![1, 2, 3]),
+            Rejected::Malformed => self.malformed.clone(),
             Rejected::ResourceGone => self.gone.clone(),
         })
     }
