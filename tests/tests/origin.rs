@@ -1,4 +1,4 @@
-//! Where a connection comes from: networks that share a range, and a proxy in front.
+//! Where a connection comes from: networks that share a range. Proxies are in `proxies.rs`.
 
 use postern_tests::{Command, Scratch, tool};
 

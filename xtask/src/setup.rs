@@ -61,6 +61,7 @@ const NEEDS: &[Need] = &[
     Need { package: "runc", present: || find_program("runc").is_some() },
     Need { package: "busybox-static", present: || find_program("busybox").is_some_and(|path| is_static(&path)) },
     Need { package: "iproute2", present: || find_program("ip").is_some() },
+    Need { package: "haproxy", present: || find_program("haproxy").is_some() },
     Need { package: "curl", present: || find_program("curl").is_some() },
     Need { package: "g++", present: || find_program("g++").is_some() },
     Need { package: "ca-certificates", present: || Path::new("/etc/ssl/certs/ca-certificates.crt").is_file() },

@@ -58,6 +58,9 @@ pub enum WorkloadRejection {
     /// The resource it names is gone, or was created anew.
     #[error("the workload's resource no longer exists")]
     ResourceGone,
+    /// It came in a `Client-Cert` header that did not come from a configured proxy.
+    #[error("the workload certificate came in a header, and not from a proxy that may send it")]
+    NotFromProxy,
 }
 
 /// A workload that proved itself by its certificate: the service context of the gate.

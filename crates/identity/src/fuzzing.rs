@@ -1,9 +1,11 @@
 //! What holds for credentials and certificates, whatever they are read from.
 
+use std::iter::repeat;
 use std::sync::LazyLock;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use http::{HeaderMap, HeaderValue};
 use postern_model::{ResourceId, TenantId, Timestamp};
 use rcgen::CertificateSigningRequestParams;
 use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer};
@@ -16,10 +18,12 @@ use crate::issue::Form;
 use crate::keys::KeyRing;
 use crate::managed::IdentitySelector;
 use crate::token::{AuthorityClaims, RegistryClaims, RegistryToken};
-use crate::workload::{read, spiffe_id};
-use crate::{ExchangeRequest, MAX_SCOPES, Scope, TokenRequest};
+use crate::workload::{MAX_CHAIN, read, spiffe_id};
+use crate::{CLIENT_CERT, CLIENT_CERT_CHAIN, ExchangeRequest, MAX_SCOPES, Scope, TokenRequest, client_cert_chain};
 
 const TENANT: TenantId = TenantId(Uuid::from_u128(0x7e));
+/// Fields of one request that are tried.
+const MAX_FIELDS: usize = 8;
 
 /// A ring with one key, which signs nothing here: whatever it verifies is forged.
 static RING: LazyLock<Option<KeyRing>> = LazyLock::new(|| KeyRing::of_one(Timestamp::from_unix_seconds(0)).ok());
@@ -92,6 +96,32 @@ pub fn certificates(data: &[u8]) {
     let _ = CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(data));
 }
 
+/// Fields of a request that a proxy sends, a line each: `Client-Cert`, or after a `,` `Client-Cert-Chain`.
+pub fn client_certs(data: &[u8]) {
+    let mut headers = HeaderMap::new();
+    for line in data.split(|byte| *byte == b'\n').take(MAX_FIELDS) {
+        let (name, value) = match line.strip_prefix(b",") {
+            Some(rest) => (CLIENT_CERT_CHAIN, rest),
+            None => (CLIENT_CERT, line),
+        };
+        let Ok(value) = HeaderValue::from_bytes(value) else { continue };
+        headers.append(name, value);
+    }
+    let Ok(read_from) = client_cert_chain(&headers) else { return };
+    let Some(chain) = read_from else {
+        assert!(headers.is_empty());
+        return;
+    };
+    assert!((1..=MAX_CHAIN).contains(&chain.len()) && chain.iter().all(|certificate| !certificate.is_empty()));
+    let mut again = HeaderMap::new();
+    for (certificate, name) in chain.iter().zip([CLIENT_CERT].into_iter().chain(repeat(CLIENT_CERT_CHAIN))) {
+        let Ok(value) = HeaderValue::try_from(format!(":{}:", STANDARD.encode(certificate))) else { continue };
+        again.append(name, value);
+        let _ = read(certificate, TENANT);
+    }
+    assert_eq!(client_cert_chain(&again), Ok(Some(chain)));
+}
+
 /// The name that a certificate gets for a resource names that resource, and can be a name.
 fn named(id: &ResourceId) {
     let name = spiffe_id(TENANT, id);
@@ -109,5 +139,6 @@ mod tests {
     fn kept_inputs() {
         super::kept::each("tokens", super::tokens);
         super::kept::each("certificates", super::certificates);
+        super::kept::each("client_certs", super::client_certs);
     }
 }

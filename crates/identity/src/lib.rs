@@ -24,6 +24,7 @@
 mod arm;
 mod authority;
 mod certificates;
+mod client_cert;
 mod credential;
 mod error;
 #[cfg(any(test, fuzzing))]
@@ -46,6 +47,7 @@ mod tests;
 
 pub use arm::{ArmCaller, ArmRefusal};
 pub use authority::{authority_endpoints, authority_router};
+pub use client_cert::{CLIENT_CERT, CLIENT_CERT_CHAIN, MalformedClientCert, client_cert_chain};
 pub use credential::{MAX_AUTHORIZATION_BYTES, REFRESH_TOKEN_USER, SecretOwner};
 pub use error::{FileProblem, IdentityError, WorkloadCertificateError};
 pub use gateway::{CertificateFuture, CertificateSource, Gateway, GatewayError, GatewayOptions, WorkloadKey};

@@ -25,7 +25,7 @@ pub const WORKLOAD_CERTIFICATE_SECONDS: i64 = 3600;
 /// Largest certificate signing request.
 pub const MAX_SIGNING_REQUEST_BYTES: usize = 16 * 1024;
 /// A client sends its leaf and perhaps an intermediate; nobody needs more.
-const MAX_CHAIN: usize = 4;
+pub(crate) const MAX_CHAIN: usize = 4;
 const SCHEME: &str = "spiffe://";
 
 /// Everything but what may stand in the path of a URI as it is.

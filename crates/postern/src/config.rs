@@ -11,9 +11,11 @@ use serde::Deserialize;
 
 mod dns;
 mod place;
+mod proxy;
 
 pub(crate) use dns::DnsConfig;
-pub(crate) use place::PlaceConfig;
+pub(crate) use place::{Link, PlaceConfig};
+pub(crate) use proxy::ProxyConfig;
 
 /// Longest list of service tags that is read. Published ones have 5 MiB.
 const LARGEST_LIST_BYTES: u64 = 64 << 20;
@@ -41,6 +43,9 @@ pub(crate) struct Config {
     /// Where connections come from.
     #[serde(rename = "place")]
     pub(crate) places: Vec<PlaceConfig>,
+    /// Who speaks for others.
+    #[serde(rename = "proxy")]
+    pub(crate) proxies: Vec<ProxyConfig>,
 }
 
 /// `[server]`
@@ -297,6 +302,7 @@ impl Config {
         }
         self.limits.check()?;
         place::check_all(self)?;
+        proxy::check_all(&self.proxies)?;
         let answers = !self.dns.listen.is_empty() || self.places.iter().any(|place| place.dns_listen.is_some());
         self.dns.check(answers, &self.server.listen)?;
         Ok(())
@@ -332,6 +338,17 @@ impl LimitsConfig {
         );
         Ok(())
     }
+}
+
+/// Bytes from hexadecimal digits.
+fn hex(digits: &str) -> anyhow::Result<Vec<u8>> {
+    let mut pairs = digits.as_bytes().chunks(2);
+    let byte = |pair: &[u8]| match pair {
+        [_, _] => std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok()),
+        _ => None,
+    };
+    let plain = digits.bytes().all(|b| b.is_ascii_hexdigit());
+    pairs.by_ref().map(byte).collect::<Option<_>>().filter(|_| plain).context("not pairs of hexadecimal digits")
 }
 
 fn check_suffix(suffix: &str) -> anyhow::Result<()> {
@@ -432,6 +449,49 @@ mod tests {
     }
 
     #[test]
+    fn proxies() {
+        let proxy = |rest: &str| format!("[[proxy]]\nname = 'edge'\npeers = ['10.9.0.0/24']\n{rest}\n");
+        let own = "listen = '10.0.0.1:6443'\nclient_cert = true";
+        check(&proxy(""), None);
+        check(&proxy(own), None);
+        check(&proxy(&format!("{own}\ncertificate_sha256 = '{}'", "0aF1".repeat(16))), None);
+        check(&proxy(&format!("{own}\ncertificate_sha256 = '{}'", "AA:".repeat(31) + "AA")), None);
+        check(&proxy(&format!("{own}\ncertificate_sha256 = 'aa'")), Some("64 hexadecimal digits"));
+        check(&proxy(&format!("{own}\ncertificate_sha256 = '+a'")), Some("hexadecimal digits"));
+        check(&proxy("client_cert = true"), Some("needs a `listen`"));
+        check(&proxy("certificate_sha256 = 'aa'"), Some("goes with `client_cert`"));
+        check("[[proxy]]\nname = 'edge'\npeers = []", Some("at least one range"));
+        check("[[proxy]]\nname = 'edge'\npeers = ['10.0.0.1/32', '::/0']", Some("everybody"));
+        check("[[proxy]]\nname = 'e/e'\npeers = ['10.0.0.0/8']", Some("letters, digits"));
+        check(&(proxy("") + &proxy("")), Some("two proxies `edge`"));
+        let other = "[[proxy]]\nname = 'other'\npeers = ['10.0.0.0/8']\n";
+        check(&(proxy("") + other), Some("same peers on the same listener"));
+        check(&(proxy(own) + other), None);
+        let simulated = "[[place]]\nname = 'p'\npeers = ['127.51.100.0/24']\nsimulated = true\n";
+        check(&format!("{simulated}{}", proxy(own)), Some("refused beside 10.0.0.1"));
+    }
+
+    #[test]
+    fn links() {
+        let edge = "[[proxy]]\nname = 'edge'\npeers = ['10.9.0.0/24']\n";
+        let place = |name: &str, rest: &str| {
+            format!("[[place]]\nname = '{name}'\npeers = ['10.0.0.0/16']\nprivate_endpoint = '/x'\n{rest}\n")
+        };
+        check(&(edge.to_owned() + &place("p", "link_id = 305419896")), None);
+        check(&(edge.to_owned() + &place("p", "tlv = 'ea:01767063652d'")), None);
+        check(&place("p", "link_id = 1"), Some("configure a [[proxy]]"));
+        for bad in ["ea", "ea:", "02:61", "ea:1", "ea:xx", "f0:01"] {
+            check(&(edge.to_owned() + &place("p", &format!("tlv = '{bad}'"))), Some("`tlv`"));
+        }
+        check(&(edge.to_owned() + &place("p", "link_id = 1\ntlv = 'ea:01'")), Some("not both"));
+        check(
+            &(edge.to_owned() + &place("p", "link_id = 1") + &place("q", "tlv = 'EE:0101000000'")),
+            Some("places `p` and `q` have the same private link"),
+        );
+        check(&format!("{edge}[[place]]\nname = 'p'\npeers = ['10.0.0.0/16']\nlink_id = 1"), Some("give it too"));
+    }
+
+    #[test]
     fn strict_parity_turns_improvements_off() {
         let config = Config::parse("[access]\nparity = 'strict'\nquick_run_bypass = true").unwrap();
         assert_eq!(config.access.ip_rule_mode(), IpRuleMode::Strict);
@@ -461,8 +521,9 @@ mod tests {
     #[test]
     fn the_reference_page_names_every_key_and_no_other() {
         let documented = documented();
-        for section in ["server", "tls", "access", "audit", "log", "limits", "service_tags", "dns", "place"] {
-            let head = if section == "place" { "[[place]]".to_owned() } else { format!("[{section}]") };
+        for section in ["server", "tls", "access", "audit", "log", "limits", "service_tags", "dns", "place", "proxy"] {
+            let many = matches!(section, "place" | "proxy");
+            let head = if many { format!("[[{section}]]") } else { format!("[{section}]") };
             let error = Config::parse(&format!("{head}\nno_such_key = 1")).unwrap_err().to_string();
             let (_, expected) = error.split_once("expected").unwrap_or_else(|| panic!("{error}"));
             let mut known: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();

@@ -20,6 +20,7 @@ mod first_start;
 pub mod fuzzing;
 mod places;
 mod postern_api;
+mod proxies;
 mod serve;
 mod server;
 mod sockets;
@@ -35,6 +36,7 @@ pub fn endpoints() -> Vec<(&'static str, &'static str)> {
 /// Parsers of what comes from outside before anybody is known: pure functions, to be tried with hostile input.
 pub mod parsers {
     pub use crate::dns::{Answer, Asked, Transport, Zone, asked, respond};
+    pub use crate::proxies::{HeaderProblem, PREFIX_BYTES, Proxied, header_length, read_header};
 }
 
 /// A container registry with its wall up: network rules, trusted services, roles, and a reason for every answer.

@@ -25,12 +25,15 @@ use crate::bootstrap::{Bootstrap, write_whole};
 use crate::config::{Config, LogConfig, LogFormat};
 use crate::dns::{Dns, Responder, Zone};
 use crate::places::Places;
+use crate::proxies::Proxies;
 use crate::server::{Bounds, Counted, Names, Operations, Routers, Server, Sources, bind};
 use crate::{environment, first_start, runtime, say};
 
 /// A folder that clients can be given as their certificate folder: nothing else is in it.
 const TRUST_FOLDER: &str = "trust";
 const CA_FILE: &str = "ca.crt";
+/// Who signs workload certificates: what a proxy that ends TLS asks clients for.
+const WORKLOAD_CA_FILE: &str = "workload-ca.crt";
 const AUDIT_FILE: &str = "audit.db";
 const MAINTENANCE: Duration = Duration::from_hours(1);
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -69,6 +72,11 @@ pub(crate) fn check_config(arguments: CheckConfigArguments) -> anyhow::Result<Ex
     }
     for address in &config.dns.listen {
         say(format_args!("  answers where names lead on {address}"));
+    }
+    for proxy in &config.proxies {
+        let own = proxy.listen.map(|address| format!(" on {address}")).unwrap_or_default();
+        let ends_tls = if proxy.client_cert { ", which hands client certificates on" } else { "" };
+        say(format_args!("  proxy `{}`{own}{ends_tls}", proxy.name));
     }
     for place in &config.places {
         let simulated = if place.simulated { " (simulated)" } else { "" };
@@ -122,8 +130,8 @@ impl Running {
         let (clock, random) = (environment::clock(), environment::random());
         let service_tags = ServiceTags::default();
         service_tags.load(config.service_tags.read()?.as_deref())?;
-        let places = Places::new(&config.places)?;
-        let listeners = bind(&config.server.listen, &places.listeners())?;
+        let (places, proxies) = (Places::new(&config.places)?, Proxies::new(&config.proxies)?);
+        let listeners = bind(&config.server.listen, &places.listeners(), &proxies.listeners())?;
         let addresses = listeners.addresses()?;
         let port = addresses.first().context("nothing is bound")?.port();
         let responder = Responder::bind(&config.dns.listen, &places.resolvers())?;
@@ -178,6 +186,7 @@ impl Running {
         std::fs::create_dir_all(&trust)?;
         let ca_file = trust.join(CA_FILE);
         write_whole(&ca_file, identity.server_ca_pem().as_bytes(), 0o644)?;
+        write_whole(&folder.join(WORKLOAD_CA_FILE), identity.workload_ca_pem().as_bytes(), 0o644)?;
         let client_secret = first_start::administrator(&store, &identity, &ground, folder, clock.now()).await?;
         let bootstrap = Bootstrap {
             tenant_id: ground.tenant.to_string(),
@@ -230,6 +239,7 @@ impl Running {
         let metrics = metrics_handle()?;
         let server = Server {
             places,
+            proxies,
             names,
             routers: Routers {
                 tokens: data_plane.router(),

@@ -8,7 +8,8 @@ use ipnet::IpNet;
 use postern_model::ResourceId;
 use serde::Deserialize;
 
-use super::Config;
+use super::{Config, hex};
+use crate::proxies::is_vendor;
 use crate::sockets::Scope;
 
 /// Longest name of a network interface in bytes.
@@ -34,6 +35,10 @@ pub(crate) struct PlaceConfig {
     pub(crate) address: Option<IpAddr>,
     /// Where this place's network asks for names: an address and port, bound on the same interface and in the same namespace.
     pub(crate) dns_listen: Option<SocketAddr>,
+    /// The Azure private link whose id a proxy's PROXY protocol header says that the private endpoint's connections came by.
+    pub(crate) link_id: Option<u32>,
+    /// The same for other vendors: type and value of the header's field in hexadecimal digits, for instance `ea:0176`.
+    pub(crate) tlv: Option<String>,
     /// The subnet with a service endpoint that the peers are in.
     pub(crate) subnet: Option<String>,
     /// The range that peers are seen as coming from, address by address. Simulated places only.
@@ -43,18 +48,61 @@ pub(crate) struct PlaceConfig {
     pub(crate) simulated: bool,
 }
 
+/// A vendor's field of a PROXY protocol header that names a private link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Link {
+    pub(crate) kind: u8,
+    pub(crate) value: Vec<u8>,
+}
+
+impl Link {
+    /// The type of Azure's field.
+    pub(crate) const AZURE: u8 = 0xee;
+    /// What it begins with when a link's id follows, the least significant byte first.
+    const AZURE_LINK_ID: u8 = 0x01;
+
+    fn azure(id: u32) -> Self {
+        Self { kind: Self::AZURE, value: [&[Self::AZURE_LINK_ID], id.to_le_bytes().as_slice()].concat() }
+    }
+
+    fn parse(text: &str) -> anyhow::Result<Self> {
+        let (kind, value) = text.split_once(':').context("`tlv` is a type and a value, as in `ea:0176`")?;
+        let (kind, value) = (hex(kind).context("`tlv`")?, hex(value).context("`tlv`")?);
+        let [kind] = *kind else { bail!("the type of `tlv` is one byte") };
+        ensure!(is_vendor(kind), "the type of `tlv` is one of the vendors' own, e0 to ef: clients choose others");
+        ensure!(!value.is_empty(), "the value of `tlv` is empty");
+        Ok(Self { kind, value })
+    }
+}
+
 /// Every place by itself, and beside the listeners.
 pub(super) fn check_all(config: &Config) -> anyhow::Result<()> {
     let listeners = config.server.listen.iter().map(SocketAddr::ip);
     let listeners = listeners.chain(config.places.iter().filter_map(|place| place.listen));
+    let listeners = listeners.chain(config.proxies.iter().filter_map(|proxy| proxy.listen).map(|address| address.ip()));
     let beyond_loopback = { listeners }.find(|address| !address.is_loopback());
-    for place in &config.places {
+    for (at, place) in config.places.iter().enumerate() {
         place.check().with_context(|| format!("place `{}`", place.name))?;
         if let (true, Some(address)) = (place.simulated, beyond_loopback) {
             bail!(
                 "place `{}` is simulated, which is refused beside {address}: simulated places need loopback listeners only",
                 place.name
             );
+        }
+        if let Some(link) = place.link()? {
+            ensure!(
+                !config.proxies.is_empty(),
+                "place `{}` is told by what a proxy's header says: configure a [[proxy]]",
+                place.name
+            );
+            for other in config.places.iter().take(at) {
+                ensure!(
+                    other.link()?.as_ref() != Some(&link),
+                    "places `{}` and `{}` have the same private link",
+                    other.name,
+                    place.name
+                );
+            }
         }
     }
     Ok(())
@@ -64,6 +112,16 @@ impl PlaceConfig {
     /// Where its sockets are made.
     pub(crate) fn scope(&self) -> Scope {
         Scope::new(self.interface.as_deref(), self.namespace.as_deref())
+    }
+
+    /// The field of a proxy's header that says that a connection came by this place's private link.
+    pub(crate) fn link(&self) -> anyhow::Result<Option<Link>> {
+        match (self.link_id, &self.tlv) {
+            (Some(_), Some(_)) => bail!("a place has a `link_id` or a `tlv`, not both"),
+            (Some(id), None) => Ok(Some(Link::azure(id))),
+            (None, Some(text)) => Link::parse(text).map(Some),
+            (None, None) => Ok(None),
+        }
     }
 
     fn check(&self) -> anyhow::Result<()> {
@@ -98,10 +156,17 @@ impl PlaceConfig {
 
     fn check_listeners(&self) -> anyhow::Result<()> {
         let bound = !self.scope().is_default();
+        let linked = self.link()?.is_some();
         ensure!(
-            self.private_endpoint.is_none() || self.listen.is_some(),
-            "`private_endpoint` and `listen` need each other: connections to the endpoint need an address to arrive on"
+            self.private_endpoint.is_none() || self.listen.is_some() || linked,
+            "`private_endpoint` and `listen` need each other: connections to the endpoint need an address to arrive on, \
+             or a proxy's `link_id` or `tlv`"
         );
+        ensure!(
+            !linked || self.private_endpoint.is_some(),
+            "`link_id` and `tlv` are those of a `private_endpoint`: give it too"
+        );
+        ensure!(!linked || !self.simulated, "a simulated place has no `link_id` and no `tlv`");
         ensure!(
             self.listen.is_none() || self.private_endpoint.is_some() || bound,
             "`private_endpoint` and `listen` need each other, unless the listener has an `interface` or `namespace`"

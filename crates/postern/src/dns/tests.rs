@@ -227,3 +227,33 @@ fn an_answer_fits_what_the_client_takes() {
     // 16 is "bad version" here and "bad signature" elsewhere.
     assert_eq!(u16::from(Message::from_vec(&newer).unwrap().metadata.response_code), 16);
 }
+
+#[tokio::test]
+async fn both_transports_answer_at_one_address() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let Bench { dns, _folder } = Bench::new().await;
+    let responder = Responder::bind(&["127.0.0.1:0".parse().unwrap()], &[]).unwrap();
+    let address = responder.addresses().unwrap()[0];
+    let running = responder.serve(Arc::new(dns));
+    let asked = question("plain.azurecr.io.", RecordType::A);
+    let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let mut answer = [0; 512];
+    // What is no question is dropped, and the next one answered.
+    for bytes in [&b"junk"[..], &asked] {
+        socket.send_to(bytes, address).await.unwrap();
+    }
+    let length = socket.recv(&mut answer).await.unwrap();
+    assert_eq!(shown(&answer[..length]), PUBLIC);
+    let mut connection = tokio::net::TcpStream::connect(address).await.unwrap();
+    for _ in 0..2 {
+        let length = u16::try_from(asked.len()).unwrap();
+        connection.write_all(&[&length.to_be_bytes(), asked.as_slice()].concat()).await.unwrap();
+        let mut answer = vec![0; usize::from(connection.read_u16().await.unwrap())];
+        connection.read_exact(&mut answer).await.unwrap();
+        assert_eq!(shown(&answer), PUBLIC);
+    }
+    // A question that nobody needs ends the connection.
+    connection.write_all(&[0xff, 0xff]).await.unwrap();
+    assert_eq!(connection.read(&mut answer).await.unwrap(), 0);
+    running.iter().for_each(tokio::task::AbortHandle::abort);
+}

@@ -12,7 +12,8 @@ use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use postern_identity::{Peer, PeerCertificate};
+use postern_access::WorkloadRejection;
+use postern_identity::{CLIENT_CERT, CLIENT_CERT_CHAIN, Peer, PeerCertificate, client_cert_chain};
 use postern_model::CorrelationId;
 use postern_oci::PlainHttp;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -83,13 +84,18 @@ impl Connection {
         !self.tls
     }
 
-    fn peer(&self) -> Peer {
+    /// Whether its requests carry clients' certificates in their headers.
+    pub(super) fn carries_certificates(&self) -> bool {
+        self.arrival.proxy.as_ref().is_some_and(|proxy| proxy.client_cert)
+    }
+
+    fn peer(&self, certificate: PeerCertificate) -> Peer {
         Peer {
             place: Arc::clone(&self.arrival.place),
             ingress: self.arrival.ingress.clone(),
             address: self.arrival.address,
             simulated: self.arrival.simulated,
-            certificate: self.certificate.clone(),
+            certificate,
         }
     }
 }
@@ -119,7 +125,16 @@ impl Server {
             anyhow::bail!("the client asked for a name that is not this server's");
         };
         let now = self.clock.now();
-        let presented = self.identity.peer_certificate(stream.get_ref().1.peer_certificates(), now);
+        let shown = stream.get_ref().1.peer_certificates();
+        let presented = match arrival.proxy.as_ref().filter(|proxy| proxy.client_cert) {
+            // Its own: it says nothing about the clients behind it.
+            Some(proxy) if proxy.is_proved_by(shown) => PeerCertificate::None,
+            Some(proxy) => {
+                tracing::warn!(proxy.name = %proxy.name, "a proxy did not show its certificate");
+                anyhow::bail!("proxy `{}` did not show its certificate", proxy.name)
+            }
+            None => self.identity.peer_certificate(shown, now),
+        };
         let (certificate, tunnels) = match outer {
             Some((outer, tunnels)) if !matches!(outer, PeerCertificate::None) => (outer, tunnels),
             Some((_, tunnels)) => (presented, tunnels),
@@ -195,18 +210,19 @@ impl Server {
         self: Arc<Self>,
         connection: &Arc<Connection>,
         activity: Arc<Activity>,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
     ) -> Response {
+        let certificate = self.client_certificate(connection, request.headers_mut());
         if request.method() == Method::CONNECT {
-            return self.connect(connection, request);
+            return self.connect(connection, certificate, request);
         }
         if request.body().is_end_stream() {
-            return self.answer(connection, request.map(Body::new)).await;
+            return self.answer(connection, certificate, request.map(Body::new)).await;
         }
         let (head, body) = request.into_parts();
         let (body, has_stalled) = PacedBody::new(body, activity, self.bounds.stall);
         let (request, leftover) = leftover::watch(Request::from_parts(head, body));
-        let response = self.answer(connection, request).await;
+        let response = self.answer(connection, certificate, request).await;
         if has_stalled.load(Ordering::Relaxed) {
             return stalled();
         }
@@ -217,7 +233,12 @@ impl Server {
         response
     }
 
-    async fn answer(self: Arc<Self>, connection: &Arc<Connection>, mut request: Request<Body>) -> Response {
+    async fn answer(
+        self: Arc<Self>,
+        connection: &Arc<Connection>,
+        certificate: PeerCertificate,
+        mut request: Request<Body>,
+    ) -> Response {
         let Some(class) = self.request_class(connection, &request) else {
             return misdirected();
         };
@@ -232,7 +253,7 @@ impl Server {
         let router = match target {
             Target::DataPlane if !is_form => {
                 // Most requests: what a router would do for them is known already.
-                let (peer, is_plain) = (connection.peer(), connection.is_plain());
+                let (peer, is_plain) = (connection.peer(certificate), connection.is_plain());
                 let response = routers.data_plane.answer(id, &peer, is_plain, request).await;
                 self.counted.count(target, response.status(), begun.elapsed());
                 return response;
@@ -246,7 +267,7 @@ impl Server {
             }
         };
         request.extensions_mut().insert(id);
-        request.extensions_mut().insert(connection.peer());
+        request.extensions_mut().insert(connection.peer(certificate));
         if connection.is_plain() {
             request.extensions_mut().insert(PlainHttp);
         }
@@ -259,6 +280,25 @@ impl Server {
         };
         self.counted.count(target, response.status(), begun.elapsed());
         response
+    }
+
+    /// What proves the workload behind a request: the connection's certificate, or what a proxy that ends TLS says that it was. A
+    /// header counts from such a proxy alone. From anybody else it makes the request one without a workload, also where the
+    /// connection has a certificate: whoever writes the header speaks for somebody else. Nobody behind this sees the header.
+    fn client_certificate(&self, connection: &Connection, headers: &mut HeaderMap) -> PeerCertificate {
+        if !headers.contains_key(CLIENT_CERT) && !headers.contains_key(CLIENT_CERT_CHAIN) {
+            return connection.certificate.clone();
+        }
+        let certificate = if !connection.carries_certificates() {
+            PeerCertificate::Rejected(WorkloadRejection::NotFromProxy)
+        } else if let Ok(chain) = client_cert_chain(headers) {
+            self.identity.peer_certificate(chain.as_deref(), self.clock.now())
+        } else {
+            PeerCertificate::Rejected(WorkloadRejection::Malformed)
+        };
+        headers.remove(CLIENT_CERT);
+        headers.remove(CLIENT_CERT_CHAIN);
+        certificate
     }
 
     /// The class of the request's host, if the connection may serve it.

@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::Server;
 use super::connection::Hold;
+use crate::proxies::{PREFIX_BYTES, Proxied, Proxy, Sender, header_length, read_header};
 use crate::sockets::Scope;
 
 /// Bound sockets, the first of which gives the server its port.
@@ -18,6 +20,17 @@ pub(crate) struct Listeners(Vec<Bound>);
 struct Bound {
     listener: TcpListener,
     scope: Scope,
+    /// The configured address of a listener that is for proxies only.
+    proxies: Option<SocketAddr>,
+}
+
+/// Where a connection was accepted, and from whom.
+struct Accepted {
+    scope: Scope,
+    proxies: Option<SocketAddr>,
+    peer: SocketAddr,
+    slot: OwnedSemaphorePermit,
+    stop: watch::Receiver<bool>,
 }
 
 /// A connection that cannot be accepted (out of files, say) is tried again after this.
@@ -26,7 +39,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const PORT_TRIES: usize = 16;
 
 /// Binds the addresses, and those of places on the first one's port: a registry's name has one port wherever it resolves to.
-pub(crate) fn bind(addresses: &[SocketAddr], places: &[(Scope, IpAddr)]) -> anyhow::Result<Listeners> {
+/// Proxies have ports of their own.
+pub(crate) fn bind(
+    addresses: &[SocketAddr],
+    places: &[(Scope, IpAddr)],
+    proxies: &[SocketAddr],
+) -> anyhow::Result<Listeners> {
     let (first, rest) = addresses.split_first().context("no address to listen on")?;
     let mut refusal = None;
     for _ in 0..PORT_TRIES {
@@ -35,6 +53,9 @@ pub(crate) fn bind(addresses: &[SocketAddr], places: &[(Scope, IpAddr)]) -> anyh
         match bind_all(port, rest, places) {
             Ok(mut others) => {
                 others.insert(0, primary);
+                for address in proxies {
+                    others.push(Bound { proxies: Some(*address), ..Bound::new(Scope::default(), *address)? });
+                }
                 return Ok(Listeners(others));
             }
             Err(error) if first.port() == 0 => refusal = Some(error),
@@ -55,7 +76,7 @@ fn bind_all(port: u16, rest: &[SocketAddr], places: &[(Scope, IpAddr)]) -> anyho
 impl Bound {
     fn new(scope: Scope, address: SocketAddr) -> anyhow::Result<Self> {
         let listener = scope.listen(address).with_context(|| format!("cannot listen on {address}{scope}"))?;
-        Ok(Self { listener, scope })
+        Ok(Self { listener, scope, proxies: None })
     }
 }
 
@@ -84,7 +105,7 @@ impl Listeners {
 }
 
 async fn accept_all(bound: Bound, server: Arc<Server>, stop: watch::Receiver<bool>, slots: Arc<Semaphore>) {
-    let Bound { listener, scope } = bound;
+    let Bound { listener, scope, proxies } = bound;
     loop {
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
         let (stream, peer) = match listener.accept().await {
@@ -95,30 +116,35 @@ async fn accept_all(bound: Bound, server: Arc<Server>, stop: watch::Receiver<boo
                 continue;
             }
         };
-        let Some(seat) = server.sources.enter(peer.ip()) else {
-            // One line for each would be what a flood is for.
-            metrics::counter!("postern_connections_refused_total").increment(1);
-            continue;
-        };
-        let hold = Hold::new(slot, seat, stop.clone());
-        let (server, scope) = (Arc::clone(&server), scope.clone());
+        let server = Arc::clone(&server);
+        let accepted = Accepted { scope: scope.clone(), proxies, peer, slot, stop: stop.clone() };
         tokio::spawn(async move {
-            if let Err(error) = accept(server, stream, (&scope, peer), hold).await {
+            if let Err(error) = accept(server, stream, accepted).await {
                 tracing::debug!(peer.address = %peer, error = %error, "connection ended");
             }
         });
     }
 }
 
-async fn accept(
-    server: Arc<Server>,
-    stream: TcpStream,
-    (scope, peer): (&Scope, SocketAddr),
-    hold: Hold,
-) -> anyhow::Result<()> {
+async fn accept(server: Arc<Server>, mut stream: TcpStream, from: Accepted) -> anyhow::Result<()> {
     const TLS_HANDSHAKE: u8 = 0x16;
+    let local = stream.local_addr()?;
+    let arrival = match server.proxies.sender(from.proxies, &from.scope, from.peer.ip()) {
+        Sender::Client => server.places.locate(&from.scope, local, from.peer),
+        Sender::Stranger => anyhow::bail!("only proxies may connect to {local}"),
+        Sender::Proxy(proxy) => {
+            let said = introduced(&server, &mut stream, &proxy).await?;
+            server.places.behind(&proxy, from.peer.ip(), &said)
+        }
+    };
+    // A proxy is not its clients: each of them is counted by itself, now that it is known who it is.
+    let Some(seat) = server.sources.enter(arrival.address) else {
+        // One line for each would be what a flood is for.
+        metrics::counter!("postern_connections_refused_total").increment(1);
+        return Ok(());
+    };
+    let hold = Hold::new(from.slot, seat, from.stop);
     stream.set_nodelay(true)?;
-    let arrival = server.places.locate(scope, stream.local_addr()?, peer);
     let mut first = [0];
     let seen =
         tokio::time::timeout(server.bounds.handshake, stream.peek(&mut first)).await.context("nothing sent")??;
@@ -129,4 +155,28 @@ async fn accept(
         _ if arrival.loopback => Box::pin(server.plain(Box::new(stream), arrival, hold)).await,
         _ => Ok(()),
     }
+}
+
+/// Reads what a proxy says before anything else. Without it the connection is nobody's, and ends.
+async fn introduced(server: &Server, stream: &mut TcpStream, proxy: &Proxy) -> anyhow::Result<Proxied> {
+    let reading = async {
+        let mut prefix = [0; PREFIX_BYTES];
+        stream.read_exact(&mut prefix).await?;
+        let mut header = prefix.to_vec();
+        header.resize(header_length(&prefix)?, 0);
+        stream.read_exact(header.get_mut(PREFIX_BYTES..).unwrap_or_default()).await?;
+        anyhow::Ok(read_header(&header)?)
+    };
+    let read = tokio::time::timeout(server.bounds.handshake, reading).await.context("the header took too long")?;
+    let outcome = match &read {
+        Ok(Proxied::Client { .. }) => "client",
+        Ok(Proxied::Local) => "local",
+        Err(_) => "refused",
+    };
+    let labels = [("proxy", proxy.name.to_string()), ("outcome", outcome.to_owned())];
+    metrics::counter!("postern_proxied_connections_total", &labels).increment(1);
+    read.with_context(|| format!("proxy `{}`", proxy.name)).inspect_err(|error| {
+        // Only a configured proxy gets here: it is set up differently from what the configuration says.
+        tracing::warn!(proxy.name = %proxy.name, error = format!("{error:#}"), "a proxy's connection is refused");
+    })
 }

@@ -25,10 +25,12 @@ use postern_identity::Identity;
 use postern_model::{Clock, Random};
 
 use crate::places::Places;
+use crate::proxies::Proxies;
 
 /// Everything a connection needs.
 pub(crate) struct Server {
     pub(crate) places: Places,
+    pub(crate) proxies: Proxies,
     pub(crate) names: Names,
     pub(crate) identity: Arc<Identity>,
     pub(crate) clock: Arc<dyn Clock>,

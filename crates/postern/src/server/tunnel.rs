@@ -8,6 +8,7 @@ use axum::response::Response;
 use http::{Request, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
+use postern_identity::PeerCertificate;
 
 use super::Server;
 use super::connection::Connection;
@@ -18,8 +19,15 @@ const MAX_TUNNELS: u8 = 2;
 
 impl Server {
     /// Answers a CONNECT request and serves what comes through.
-    pub(super) fn connect(self: &Arc<Self>, connection: &Arc<Connection>, mut request: Request<Incoming>) -> Response {
-        let may = connection.class == Some(Class::Gateway) || connection.is_plain();
+    pub(super) fn connect(
+        self: &Arc<Self>,
+        connection: &Arc<Connection>,
+        certificate: PeerCertificate,
+        mut request: Request<Incoming>,
+    ) -> Response {
+        // Inside a tunnel nobody would see to the headers that a proxy writes.
+        let may =
+            (connection.class == Some(Class::Gateway) && !connection.carries_certificates()) || connection.is_plain();
         let authority = request.uri().authority().map(ToString::to_string).unwrap_or_default();
         let own = self.names.class(split_host(&authority).0);
         if !may || connection.tunnels >= MAX_TUNNELS {
@@ -42,7 +50,7 @@ impl Server {
                 Err(error) => return tracing::debug!(error = %error, "the tunnel did not open"),
             };
             let arrival = connection.arrival.clone();
-            let outer = Some((connection.certificate.clone(), connection.tunnels + 1));
+            let outer = Some((certificate, connection.tunnels + 1));
             let hold = connection.hold.clone();
             if let Err(error) = server.tls(Box::new(stream), arrival, outer, hold).await {
                 tracing::debug!(error = %error, "the tunnel ended");
