@@ -17,13 +17,13 @@ use rustls_pki_types::PrivatePkcs8KeyDer;
 use rustls_pki_types::pem::PemObject as _;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tokio::task::spawn_blocking;
+use tokio::sync::OwnedMutexGuard;
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::IdentityError;
 
 /// A key signs for this long before a new one takes over.
 pub(crate) const KEY_LIFETIME_SECONDS: i64 = 90 * 24 * 3600;
-const FIRST_KEY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long to wait before a key that could not be kept is written again.
 const KEEP_PAUSE: Duration = Duration::from_secs(1);
 /// Longest token that is looked at; the largest ones issued have [`crate::MAX_SCOPES`] scopes.
@@ -36,11 +36,15 @@ pub(crate) struct KeyRing {
     overlap_seconds: i64,
     /// Newest first; empty only until the first one is made.
     keys: ArcSwap<Vec<SigningKey>>,
+    /// Whether the first one is being made.
     is_new: Mutex<bool>,
     first_key: Condvar,
     /// Keeps the order of changes and of what the vault holds the same.
-    writing: tokio::sync::Mutex<()>,
+    writing: Arc<tokio::sync::Mutex<()>>,
 }
+
+/// The making of a ring's first key. However it ends, those who wait for the key wait no longer.
+struct FirstKey(Arc<KeyRing>);
 
 #[derive(Clone)]
 struct SigningKey(Arc<KeyParts>);
@@ -95,10 +99,14 @@ impl KeyRing {
             keys: ArcSwap::from_pointee(keys),
             is_new: Mutex::new(is_new),
             first_key: Condvar::new(),
-            writing: tokio::sync::Mutex::default(),
+            writing: Arc::default(),
         });
         if is_new {
-            tokio::spawn(Arc::clone(&ring).make_first(vault.clone(), now));
+            // Begun at once: those who wait for the key may hold every thread that could begin it.
+            let first = FirstKey(Arc::clone(&ring));
+            let made = spawn_blocking(move || first.make(now));
+            let writing = Arc::clone(&ring.writing).lock_owned().await;
+            tokio::spawn(Arc::clone(&ring).keep_first(made, vault.clone(), writing));
         }
         Ok(ring)
     }
@@ -112,21 +120,17 @@ impl KeyRing {
             keys: ArcSwap::from_pointee(vec![SigningKey::generate(now)?]),
             is_new: Mutex::new(false),
             first_key: Condvar::new(),
-            writing: tokio::sync::Mutex::default(),
+            writing: Arc::default(),
         })
     }
 
     /// The key is used before it is kept: those who wait for it may hold every thread that could keep it.
-    async fn make_first(self: Arc<Self>, vault: Vault, now: Timestamp) {
-        let _writing = self.writing.lock().await;
-        let ring = Arc::clone(&self);
-        let made = spawn_blocking(move || {
-            let key = SigningKey::generate(now)?;
-            ring.keys.store(Arc::new(vec![key]));
-            *ring.is_new.lock().unwrap_or_else(PoisonError::into_inner) = false;
-            ring.first_key.notify_all();
-            Ok::<_, IdentityError>(())
-        });
+    async fn keep_first(
+        self: Arc<Self>,
+        made: JoinHandle<Result<(), IdentityError>>,
+        vault: Vault,
+        _writing: OwnedMutexGuard<()>,
+    ) {
         let kept = async {
             made.await.map_err(|_| IdentityError::Interrupted)??;
             let keys = write(&self.keys.load())?;
@@ -148,8 +152,9 @@ impl KeyRing {
         if !keys.is_empty() {
             return keys;
         }
+        // However long it takes on a busy machine.
         let is_new = self.is_new.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(self.first_key.wait_timeout_while(is_new, FIRST_KEY_TIMEOUT, |is_new| *is_new));
+        drop(self.first_key.wait_while(is_new, |is_new| *is_new));
         self.keys.load()
     }
 
@@ -228,6 +233,21 @@ impl KeyRing {
     /// The public keys, for anybody who wants to check tokens.
     pub(crate) fn published(&self) -> JwkSet {
         JwkSet { keys: self.keys().iter().map(|key| key.0.published.clone()).collect() }
+    }
+}
+
+impl FirstKey {
+    fn make(self, now: Timestamp) -> Result<(), IdentityError> {
+        let key = SigningKey::generate(now)?;
+        self.0.keys.store(Arc::new(vec![key]));
+        Ok(())
+    }
+}
+
+impl Drop for FirstKey {
+    fn drop(&mut self) {
+        *self.0.is_new.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        self.0.first_key.notify_all();
     }
 }
 

@@ -399,6 +399,15 @@ async fn keys_rotate_with_overlap() {
     assert_ne!(bench.identity.registry_key_set().keys[0].common.key_id, kids[0]);
 }
 
+/// The one thread that there is waits for the key, and so cannot begin to make it.
+#[tokio::test]
+async fn whoever_needs_the_first_key_at_once_gets_it() {
+    let bench = Bench::new().await;
+    let ring = crate::keys::KeyRing::load(&bench.store.vault(), "keys/another", 0, bench.now()).await.unwrap();
+    let token = ring.sign(&json!({"sub": "somebody"})).unwrap();
+    assert_eq!(ring.verify::<serde_json::Value>(token.expose()).unwrap(), json!({"sub": "somebody"}));
+}
+
 #[tokio::test]
 async fn callers_of_the_resource_manager() {
     use ArmRefusal::{Invalid, Missing};
