@@ -193,10 +193,17 @@ async fn a_broken_connection_is_taken_up_again() {
 async fn a_client_that_goes_away_leaves_a_record_and_its_progress() {
     let bench = Bench::new().await;
     let upload = location(&bench.request("POST", "/v2/app/blobs/uploads/").expect(202, "").await);
+    let (ask, asked_for_more) = tokio::sync::oneshot::channel();
     let first = futures_util::stream::iter([Ok::<_, std::io::Error>("hello ")]);
-    let endless = futures_util::StreamExt::chain(first, futures_util::stream::pending());
-    let sending = bench.request("PATCH", &upload).body(Body::from_stream(endless)).send();
-    assert!(tokio::time::timeout(std::time::Duration::from_millis(50), sending).await.is_err());
+    let nothing = futures_util::stream::once(async move {
+        ask.send(()).unwrap();
+        std::future::pending().await
+    });
+    let endless = futures_util::StreamExt::chain(first, nothing);
+    tokio::select! {
+        answer = bench.request("PATCH", &upload).body(Body::from_stream(endless)).send() => panic!("{}", answer.status),
+        asked = asked_for_more => asked.unwrap(),
+    }
     // The next attempt waits for what the broken one had in hand.
     bench.request("PATCH", &upload).header("content-range", "6-10").body("world").expect(202, "").await;
     let uid = bench.directory.registry_by_id(&CONTOSO.parse().unwrap()).unwrap().uid;
