@@ -37,7 +37,7 @@ pub use admin::{Admin, demo, postern, run_postern};
 pub use command::{Command, Outcome};
 pub use containers::Containers;
 pub use engine::Engine;
-pub use golden::golden;
+pub use golden::{golden, golden_parts};
 pub use image::{Descriptor, Layout};
 pub use scratch::Scratch;
 pub use sdk::Sdk;

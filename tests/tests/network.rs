@@ -1,7 +1,7 @@
 //! The network bench: the wall in real networks, with real clients.
 
-use postern_tests::bench::{self, Bench, Scenario};
-use postern_tests::{Containers, Layout, golden};
+use postern_tests::bench::{self, Bench, Scenario, Setup};
+use postern_tests::{Containers, Layout, golden, golden_parts};
 use serde_json::json;
 
 #[test]
@@ -127,7 +127,11 @@ fn a_closed_registry_by_its_documented_name() {
 fn scenarios_print_their_tables() {
     bench::inside(|| {
         let scenario = Scenario::parse(include_str!("../../specs/network/closing-the-wall.toml")).expect("a scenario");
-        golden("docs/reference/network-closing-the-wall.md", &scenario.table());
+        let table = scenario.table();
+        golden("docs/reference/network-closing-the-wall.md", &table);
+        let (_, rows) = table.split_once("| from |").expect("a scenario prints a table");
+        let parts = [("places", &Setup::default().table()), ("closing the wall", &format!("| from |{rows}"))];
+        golden_parts("docs/guides/rehearse-a-network.md", &parts.map(|(name, part)| (name, part.as_str())));
     });
 }
 

@@ -1,5 +1,6 @@
 //! The places that the documents speak of, and a server that knows them.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -52,6 +53,23 @@ impl Default for Setup {
 }
 
 impl Setup {
+    /// The places, as a table for people.
+    pub fn table(&self) -> String {
+        let mut text = "| place | addresses | how its network reaches registries |\n| --- | --- | --- |\n".to_owned();
+        for Spec { name, addresses, by, .. } in &self.places {
+            let by = match by {
+                Way::Internet => "over the internet".to_owned(),
+                Way::PrivateEndpoint(endpoint) => format!("private endpoint at {endpoint}, once it is approved"),
+                Way::ServiceEndpoint => "service endpoint: its private address is seen at the public one".to_owned(),
+                Way::Peering(with) => {
+                    format!("peered with `{with}`: sees the endpoint there, which does not let it in")
+                }
+            };
+            let _ = writeln!(text, "| `{name}` | {} | {by} |", addresses.join(", "));
+        }
+        text
+    }
+
     /// Gives a place's private endpoint or subnet another resource id.
     #[must_use]
     pub fn resource(mut self, place: &str, id: &str) -> Self {
