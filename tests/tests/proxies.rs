@@ -243,6 +243,16 @@ fn a_proxy_that_hands_bytes_on_says_who_is_behind_it() {
 }
 
 #[test]
+fn clients_of_a_proxy_that_ends_tls_do_not_share_its_connections() {
+    let bench = Bench::new();
+    let (_haproxy, ends_tls) = bench.ends_tls();
+    for _ in 0..3 {
+        bench.check(ends_tls, "127.0.0.9", &[], "401");
+        bench.check(ends_tls, "127.0.0.8", &[], "403");
+    }
+}
+
+#[test]
 fn what_a_proxy_says_of_nobody_opens_nothing_but_its_health_checks() {
     let bench = Bench::new();
     let admin = Admin::of(&bench.server);
@@ -298,15 +308,19 @@ fn limits_count_whoever_the_proxy_names() {
 #[test]
 fn a_proxy_that_says_nothing_is_not_waited_for() {
     let bench = Bench::with("handshake_seconds = 1");
-    for said in
-        [&[][..], &SIGNATURE[..5], &header([127, 0, 0, 9], &[])[..20], &[SIGNATURE, &[0x21, 0x11, 0x7f, 0xff]].concat()]
-    {
+    // Whoever only looks whether the port is open is not worth a line.
+    drop(bench.send(&[]));
+    let too_long = [SIGNATURE, &[0x21, 0x11, 0x7f, 0xff]].concat();
+    let rows = [&[][..], &SIGNATURE[..5], &header([127, 0, 0, 9], &[])[..20], &too_long];
+    for said in rows {
         let mut rest = Vec::new();
         let ended = bench.send(said).read_to_end(&mut rest);
         // Closed with bytes unread is a reset.
         assert!(ended.is_ok() || ended.is_err_and(|e| e.kind() == std::io::ErrorKind::ConnectionReset), "{said:?}");
         assert!(rest.is_empty(), "{said:?}: {rest:?}");
     }
+    let log = bench.server.log();
+    assert_eq!(log.matches("a proxy's connection is refused").count(), rows.len(), "{log}");
 }
 
 #[test]

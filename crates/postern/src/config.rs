@@ -342,13 +342,12 @@ impl LimitsConfig {
 
 /// Bytes from hexadecimal digits.
 fn hex(digits: &str) -> anyhow::Result<Vec<u8>> {
-    let mut pairs = digits.as_bytes().chunks(2);
-    let byte = |pair: &[u8]| match pair {
-        [_, _] => std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok()),
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    let byte = |pair: &[u8]| match *pair {
+        [high, low] => u8::try_from(digit(high)? << 4 | digit(low)?).ok(),
         _ => None,
     };
-    let plain = digits.bytes().all(|b| b.is_ascii_hexdigit());
-    pairs.by_ref().map(byte).collect::<Option<_>>().filter(|_| plain).context("not pairs of hexadecimal digits")
+    digits.as_bytes().chunks(2).map(byte).collect::<Option<_>>().context("not pairs of hexadecimal digits")
 }
 
 fn check_suffix(suffix: &str) -> anyhow::Result<()> {

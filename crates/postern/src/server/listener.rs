@@ -167,7 +167,8 @@ async fn introduced(server: &Server, stream: &mut TcpStream, proxy: &Proxy) -> a
         stream.read_exact(header.get_mut(PREFIX_BYTES..).unwrap_or_default()).await?;
         anyhow::Ok(read_header(&header)?)
     };
-    let read = tokio::time::timeout(server.bounds.handshake, reading).await.context("the header took too long")?;
+    let late = |_| Err(anyhow::anyhow!("the header took too long"));
+    let read = tokio::time::timeout(server.bounds.handshake, reading).await.unwrap_or_else(late);
     let outcome = match &read {
         Ok(Proxied::Client { .. }) => "client",
         Ok(Proxied::Local) => "local",
@@ -176,7 +177,10 @@ async fn introduced(server: &Server, stream: &mut TcpStream, proxy: &Proxy) -> a
     let labels = [("proxy", proxy.name.to_string()), ("outcome", outcome.to_owned())];
     metrics::counter!("postern_proxied_connections_total", &labels).increment(1);
     read.with_context(|| format!("proxy `{}`", proxy.name)).inspect_err(|error| {
-        // Only a configured proxy gets here: it is set up differently from what the configuration says.
-        tracing::warn!(proxy.name = %proxy.name, error = format!("{error:#}"), "a proxy's connection is refused");
+        // Whoever looks whether the port is open says nothing and goes. Otherwise only a configured proxy gets here, and it is set up
+        // differently from what the configuration says.
+        if !error.is::<io::Error>() {
+            tracing::warn!(proxy.name = %proxy.name, error = format!("{error:#}"), "a proxy's connection is refused");
+        }
     })
 }
