@@ -41,6 +41,8 @@ pub(crate) struct Call {
     pub(crate) version: ApiVersion,
     pub(crate) query: Query,
     pub(crate) headers: HeaderMap,
+    /// Where the client finds this API.
+    pub(crate) base: String,
     /// The path as it was sent, for links to the next page.
     pub(crate) path: String,
     pub(crate) body: Option<Document>,
@@ -120,6 +122,7 @@ impl Call {
             version: self.version,
             query: Query::default(),
             headers: HeaderMap::new(),
+            base: self.base.clone(),
             path: self.path.clone(),
             body: None,
         }
@@ -189,17 +192,19 @@ async fn respond(state: Arc<ArmState>, request: Request, api: Api) -> Response {
 
 async fn answer(state: Arc<ArmState>, parts: Parts, body: Body) -> Result<Reply, ArmError> {
     let target = path::parse(parts.uri.path())?;
+    let base = base(&state, &parts);
     let query = Query::parse(parts.uri.query().unwrap_or_default())
         .ok_or_else(|| ArmError::new(Condition::InvalidUri, "The request's query is not valid."))?;
     let version = api_version(&query)?;
     if target == Target::Metadata {
-        return Ok(metadata::endpoints(&state, version));
+        return Ok(metadata::endpoints(&state, &base, version));
     }
     let now = state.clock.now();
     let caller = authenticate(&state, &parts, now, Api::ResourceManager)?;
     let body = read_body(body).await?;
     let path = parts.uri.path().to_owned();
-    let call = Call { state, caller, now, method: parts.method, version, query, headers: parts.headers, path, body };
+    let call =
+        Call { state, caller, now, method: parts.method, version, query, headers: parts.headers, base, path, body };
     dispatch(call, target).await
 }
 
@@ -210,10 +215,12 @@ async fn answer_graph(state: Arc<ArmState>, parts: Parts, body: Body) -> Result<
     let now = state.clock.now();
     let caller = authenticate(&state, &parts, now, Api::Graph)?;
     let body = read_body(body).await?;
+    let base = base(&state, &parts);
     let path = parts.uri.path().to_owned();
     let below = path.trim_start_matches('/').split_once('/').map_or("", |(_version, below)| below).to_owned();
     let version = graph::VERSION;
-    let call = Call { state, caller, now, method: parts.method, version, query, headers: parts.headers, path, body };
+    let call =
+        Call { state, caller, now, method: parts.method, version, query, headers: parts.headers, base, path, body };
     graph::dispatch(call, &below).await
 }
 
@@ -258,6 +265,11 @@ fn api_version(query: &Query) -> Result<ApiVersion, ArmError> {
     })
 }
 
+/// Where the client finds this API: answers repeat it.
+fn base(state: &ArmState, parts: &Parts) -> String {
+    postern_identity::asked_base(&parts.uri, &parts.headers).unwrap_or_else(|| state.arm_endpoint.clone())
+}
+
 fn authenticate(state: &ArmState, parts: &Parts, now: Timestamp, api: Api) -> Result<Caller, ArmError> {
     // A header that is not text is one that does not hold.
     let authorization = parts.headers.get(header::AUTHORIZATION).map(|value| value.to_str().unwrap_or(""));
@@ -265,7 +277,7 @@ fn authenticate(state: &ArmState, parts: &Parts, now: Timestamp, api: Api) -> Re
         parts.extensions.get::<Peer>().map_or(WorkloadState::None, |peer| peer.workload(&state.identity, now));
     let known = match api {
         Api::ResourceManager => state.identity.arm_caller(authorization, &workload, now),
-        Api::Graph => state.identity.graph_caller(authorization, &workload, now),
+        Api::Graph => state.identity.graph_caller(authorization, &workload, now, &base(state, parts)),
     };
     let known = known.map_err(|refusal| refused(state, refusal))?;
     let ids = std::iter::once(known.principal.id).chain(known.principal.groups.iter().copied()).collect();

@@ -178,7 +178,7 @@ fn created(object: Value) -> Reply {
 }
 
 fn collection(call: &Call, kind: &str, values: Vec<Value>, next: Option<String>) -> Reply {
-    let context = format!("{}/v1.0/$metadata#{kind}", call.state.arm_endpoint);
+    let context = format!("{}/v1.0/$metadata#{kind}", call.base);
     let mut body = json!({"@odata.context": context, "value": values});
     if let (Some(next), Some(body)) = (next, body.as_object_mut()) {
         body.insert("@odata.nextLink".into(), next.into());

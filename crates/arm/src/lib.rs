@@ -51,7 +51,7 @@ pub struct ArmState {
     pub clock: Arc<dyn Clock>,
     /// Where ids come from.
     pub random: Arc<dyn Random>,
-    /// This API's base address without a slash at the end: `https://localhost:8443`. Answers repeat it.
+    /// This API's base address without a slash at the end, for requests that name no host: `https://localhost:8443`.
     pub arm_endpoint: String,
     /// Which addresses the IP rules of registries may name.
     pub ip_rule_mode: IpRuleMode,

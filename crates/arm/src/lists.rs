@@ -238,7 +238,7 @@ fn page(call: &Call, found: &[&Resource], show: impl Fn(&Resource) -> Value) -> 
 
 fn next_link(call: &Call, last: &str) -> String {
     let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
-    let mut link = format!("{}{}?api-version={}", call.state.arm_endpoint, call.path, call.version);
+    let mut link = format!("{}{}?api-version={}", call.base, call.path, call.version);
     for name in ["$filter", "$expand"] {
         if let Some(value) = call.query.get(name) {
             link = format!("{link}&{}={}", encode(name), encode(value));

@@ -60,8 +60,7 @@ const NAMESPACES: [(&str, &str, &[&str]); 10] = [
 ];
 
 /// `GET /metadata/endpoints`, for anybody.
-pub(crate) fn endpoints(state: &ArmState, version: ApiVersion) -> Reply {
-    let base = &state.arm_endpoint;
+pub(crate) fn endpoints(state: &ArmState, base: &str, version: ApiVersion) -> Reply {
     let cloud = json!({
         "name": "Postern",
         "portal": base,

@@ -43,14 +43,16 @@ impl Identity {
         self.control_caller(authorization, workload, now, |audience| self.is_arm_audience(audience))
     }
 
-    /// The same for the directory's API, whose tokens are for another audience.
+    /// The same for the directory's API, whose tokens are for another audience: for `base`, where the client finds it, by whatever name
+    /// of this server.
     pub fn graph_caller(
         &self,
         authorization: Option<&str>,
         workload: &WorkloadState,
         now: Timestamp,
+        base: &str,
     ) -> Result<ArmCaller, ArmRefusal> {
-        self.control_caller(authorization, workload, now, |audience| self.is_graph_audience(audience))
+        self.control_caller(authorization, workload, now, |audience| self.is_graph_audience(audience, base))
     }
 
     fn control_caller(

@@ -308,18 +308,21 @@ async fn discovery(
     )
 }
 
-/// Where this authority is reached: the name and port that the client used, whatever is between it and here. The listener lets only
-/// names of this server through.
+/// Where this authority is reached.
 fn base_url(identity: &Identity, uri: &Uri, headers: &HeaderMap) -> String {
+    asked_base(uri, headers).unwrap_or_else(|| format!("https://{}", identity.settings.authority))
+}
+
+/// The URL that a client reaches this server at, without a slash at the end: by the name and port that it used, whatever is between it
+/// and here. The listener lets only names of this server through.
+pub fn asked_base(uri: &Uri, headers: &HeaderMap) -> Option<String> {
     // HTTP/2 has the host in the address, HTTP/1.1 in the header.
     let in_header = || headers.get(HOST)?.to_str().ok()?.parse::<Authority>().ok();
-    match uri.authority().cloned().or_else(in_header) {
-        Some(host) => match host.port_u16() {
-            Some(port) if port != 443 => format!("https://{}:{port}", host.host()),
-            _ => format!("https://{}", host.host()),
-        },
-        None => format!("https://{}", identity.settings.authority),
-    }
+    let host = uri.authority().cloned().or_else(in_header)?;
+    Some(match host.port_u16() {
+        Some(port) if port != 443 => format!("https://{}:{port}", host.host()),
+        _ => format!("https://{}", host.host()),
+    })
 }
 
 #[cfg(test)]

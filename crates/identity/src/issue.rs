@@ -366,9 +366,9 @@ impl Identity {
     }
 
     /// Clients take the endpoint that they call for the audience, and here that is the resource manager's.
-    pub(crate) fn is_graph_audience(&self, audience: &str) -> bool {
+    pub(crate) fn is_graph_audience(&self, audience: &str, base: &str) -> bool {
         let own = self.settings.arm_audiences.iter().map(String::as_str);
-        own.chain([GRAPH_AUDIENCE]).any(|known| same_audience(audience, known))
+        own.chain([GRAPH_AUDIENCE, base]).any(|known| same_audience(audience, known))
     }
 
     pub(crate) fn is_arm_audience(&self, audience: &str) -> bool {

@@ -46,7 +46,7 @@ mod workload;
 mod tests;
 
 pub use arm::{ArmCaller, ArmRefusal};
-pub use authority::{authority_endpoints, authority_router};
+pub use authority::{asked_base, authority_endpoints, authority_router};
 pub use client_cert::{CLIENT_CERT, CLIENT_CERT_CHAIN, MalformedClientCert, client_cert_chain};
 pub use credential::{MAX_AUTHORIZATION_BYTES, REFRESH_TOKEN_USER, SecretOwner};
 pub use error::{FileProblem, IdentityError, WorkloadCertificateError};

@@ -115,7 +115,7 @@ fn client_id(terms: &[Term]) -> Option<Uuid> {
 
 fn next_page(call: &Call, last: Uuid) -> String {
     let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
-    let mut link = format!("{}{}?$skiptoken={last}", call.state.arm_endpoint, call.path);
+    let mut link = format!("{}{}?$skiptoken={last}", call.base, call.path);
     for name in ["$filter", "$top"] {
         if let Some(value) = call.query.get(name) {
             link = format!("{link}&{name}={}", encode(value));

@@ -249,6 +249,13 @@ async fn who_may_look_and_who_may_change() {
         let answer = graph(&bench, who, method, &path, body).await;
         assert_eq!(answer.short(), expected, "{method} {path} by {}", who.client());
     }
+    // A token for the name by which the directory is called, and for another one.
+    let token = bench.token_for(Who::Owner.client(), "a secret of no importance", "https://azurecr.io").await.unwrap();
+    for (host, expected) in [("azurecr.io", "200"), ("localhost:8443", "401 InvalidAuthenticationToken")] {
+        let request = Request::get("/v1.0/servicePrincipals").header("host", host);
+        let request = request.header("authorization", format!("Bearer {token}"));
+        assert_eq!(bench.request(request.body(Body::empty()).unwrap()).await.short(), expected, "{host}");
+    }
     // A token for the registry, and no token.
     let token =
         bench.token_for(Who::Owner.client(), "a secret of no importance", "https://containerregistry.azure.net").await;

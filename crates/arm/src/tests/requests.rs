@@ -156,6 +156,11 @@ async fn discovery_is_for_anybody() {
     };
     assert_eq!(get("2022-09-01").await.at("/authentication/loginEndpoint"), ENDPOINT);
     assert_eq!(get("2019-05-01").await.at("/0/suffixes/acrLoginServer"), SUFFIX);
+    // By whatever name of the server.
+    let request = Request::get("/metadata/endpoints?api-version=2022-09-01").header("host", "azurecr.io:443");
+    let found = bench.request(request.body(Body::empty()).unwrap()).await;
+    assert_eq!(found.at("/authentication/loginEndpoint"), "https://azurecr.io");
+    assert_eq!(found.at("/microsoftGraphResourceId"), "https://azurecr.io/");
     assert_eq!(bench.get("/tenants").await.at("/value/0/tenantId"), json!(TENANT.to_string()));
     let provider = bench.get(&format!("{SUBSCRIPTION}/providers/microsoft.containerregistry")).await;
     assert_eq!(provider.at("/resourceTypes/0/defaultApiVersion"), "2025-11-01");
