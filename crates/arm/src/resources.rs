@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, Method, StatusCode, header};
-use postern_estate::{ApiVersion, Document, Estate, Resource, Rights, identity, merge, types};
+use postern_estate::{ApiVersion, Document, Estate, Resource, Rights, identity, merge, scope_of, types};
 use postern_identity::SecretOwner;
 use postern_model::{PrincipalId, ResourceId, ResourceUid};
 use postern_store::{Change, Expected};
@@ -45,9 +45,28 @@ pub(crate) fn get(call: &Call, id: &ResourceId) -> Result<Reply, ArmError> {
         return Ok(Reply::ok(Value::Object(made_up)));
     }
     call.state.directory.with_estate(|estate| {
-        let resource = estate.get(id).ok_or_else(|| not_found(estate, id))?;
+        let stored = stored(estate, id);
+        let resource = estate.get(&stored).ok_or_else(|| not_found(estate, id))?;
+        // It may be kept at another scope.
+        if !estate.may(&call.caller.ids, &format!("{resource_type}/read"), &stored) {
+            return Err(call.caller.forbidden(&format!("{resource_type}/read"), &stored));
+        }
         Ok(shown(estate, resource, call.version, StatusCode::OK))
     })
+}
+
+/// Where the resource of this id is kept. A role definition has one GUID whatever scope it is asked for at, and clients ask at the
+/// subscription for those that were made below.
+fn stored(estate: &Estate, id: &ResourceId) -> ResourceId {
+    if !id.is_type(types::ROLE_DEFINITIONS) || estate.get(id).is_some() {
+        return id.clone();
+    }
+    let Some(asked) = scope_of(id) else { return id.clone() };
+    let everywhere = ResourceId::root();
+    let mut all = estate.list(&everywhere, types::ROLE_DEFINITIONS);
+    let reaches = |one: &ResourceId| scope_of(one).is_some_and(|own| own.is_within(&asked) || asked.is_within(&own));
+    let found = all.find(|one| one.id.name().eq_ignore_ascii_case(id.name()) && reaches(&one.id));
+    found.map_or_else(|| id.clone(), |one| one.id.clone())
 }
 
 pub(crate) fn head(call: &Call, id: &ResourceId) -> Result<Reply, ArmError> {
@@ -324,6 +343,7 @@ pub(crate) async fn delete(call: Call, id: ResourceId) -> Result<Reply, ArmError
         .state
         .directory
         .change(move |estate| {
+            let target = stored(estate, &target);
             let action = format!("{}/delete", type_of(&target)?);
             if !estate.may(&caller.ids, &action, &target) {
                 return Err(caller.forbidden(&action, &target));

@@ -128,4 +128,11 @@ async fn custom_roles() {
     let gone = bench.delete(&definition).await;
     assert_eq!((gone.status, gone.at("/properties/roleName")), (200, json!("lister")));
     assert_eq!(bench.delete(&definition).await.status, 204);
+    // One that was made for a registry is found, and deleted, at the subscription.
+    let below = format!("{}/{role}", roles(&path, "roleDefinitions"));
+    assert_eq!(bench.put(&below, body("lister", "Microsoft.ContainerRegistry/registries/read")).await.status, 201);
+    assert_eq!(bench.get(&definition).await.at("/id"), json!(below));
+    assert_eq!(bench.send(Who::Contributor, "DELETE", &definition, None).await.status, 403);
+    assert_eq!(bench.delete(&definition).await.status, 200);
+    assert_eq!(bench.get(&below).await.status, 404);
 }
