@@ -3,6 +3,7 @@
 //!
 //! - [`Server`] starts the built `postern`, waits until it says that it is ready and ends it.
 //! - [`Containers`] runs skopeo, buildah, podman, docker, oras and cosign with storage, settings and credentials of their own.
+//! - [`Az`] runs scripts with the Azure CLI on a machine of the bench.
 //! - [`Sdk`] runs the Azure libraries of the data plane.
 //! - [`Layout`] writes images byte by byte, so that they also serve as material no other code here has touched.
 //! - [`mod@bench`] makes networks with places in them, which programs and servers run in.
@@ -19,6 +20,7 @@
 )]
 
 mod admin;
+mod az;
 pub mod bench;
 mod command;
 mod containers;
@@ -34,6 +36,7 @@ mod server;
 mod tools;
 
 pub use admin::{Admin, demo, postern, run_postern};
+pub use az::Az;
 pub use command::{Command, Outcome};
 pub use containers::Containers;
 pub use engine::Engine;

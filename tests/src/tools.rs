@@ -24,6 +24,11 @@ pub(crate) fn python() -> PathBuf {
     in_setup_folder("python/bin/python3")
 }
 
+/// The folder with the programs of the Azure CLI's environment.
+pub(crate) fn azure_cli() -> PathBuf {
+    in_setup_folder("azure-cli/bin")
+}
+
 /// Node.js: the one that was installed for lack of another, or the system's.
 pub(crate) fn node() -> PathBuf {
     setup_folder()

@@ -1,5 +1,5 @@
 //! The libraries that programs reach a registry with: Python packages in an environment of their own, JavaScript packages in a folder
-//! of their own, both below the cache folder and in exactly the versions that `tests/sdk` names.
+//! of their own, both below the cache folder and in exactly the versions that `tests/sdk` names. So is the Azure CLI.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,9 +22,10 @@ pub(crate) fn python_makes_environments() -> bool {
 }
 
 /// Where everything is, to be shown.
-pub(crate) fn places(cache: &Path) -> [(&'static str, PathBuf); 3] {
+pub(crate) fn places(cache: &Path) -> [(&'static str, PathBuf); 4] {
     [
         ("python packages", cache.join("python")),
+        ("azure-cli", cache.join("azure-cli/bin/az")),
         ("node", node(cache).unwrap_or_default()),
         ("node packages", cache.join("javascript")),
     ]
@@ -33,13 +34,10 @@ pub(crate) fn places(cache: &Path) -> [(&'static str, PathBuf); 3] {
 /// Installs what is missing. Looking takes a moment only.
 pub(crate) fn install(cache: &Path) -> Result<()> {
     let folder = root().join("tests/sdk");
-    let requirements = folder.join("requirements.txt");
     let python = cache.join("python");
-    let wanted = read(&requirements)?;
-    once(&python, &wanted, || {
-        run(Command::new(find_program("python3").context("there is no python3")?).args(["-m", "venv"]).arg(&python))?;
-        pip(&python, &["--requirement".as_ref(), requirements.as_os_str()])
-    })?;
+    environment(&python, &folder.join("requirements.txt"), &[])?;
+    // It has thousands of modules, and a run needs few of them: they are compiled when they are first used.
+    environment(&cache.join("azure-cli"), &folder.join("azure-cli.txt"), &["--no-compile"])?;
     if node(cache).is_none() {
         println!("there is no Node.js {OLDEST_NODE} or newer: taking it from the Python package index");
         pip(&python, &[NODE_PACKAGE.as_ref()])?;
@@ -58,6 +56,17 @@ pub(crate) fn install(cache: &Path) -> Result<()> {
         let npm = Some(bin.join("npm")).filter(|npm| npm.is_file()).unwrap_or_else(|| PathBuf::from("npm"));
         let arguments = ["ci", "--no-audit", "--no-fund", "--ignore-scripts", "--omit=optional", "--loglevel=error"];
         run(Command::new(npm).args(arguments).current_dir(&javascript).env("PATH", path))
+    })
+}
+
+/// A Python environment with the packages that the file names.
+fn environment(folder: &Path, requirements: &Path, options: &[&str]) -> Result<()> {
+    once(folder, &read(requirements)?, || {
+        run(Command::new(find_program("python3").context("there is no python3")?).args(["-m", "venv"]).arg(folder))?;
+        let options = options.iter().map(std::convert::AsRef::as_ref);
+        let arguments: Vec<&std::ffi::OsStr> =
+            options.chain(["--requirement".as_ref(), requirements.as_os_str()]).collect();
+        pip(folder, &arguments)
     })
 }
 
