@@ -36,7 +36,7 @@ pub(super) fn principal(state: &ArmState, estate: &Estate, principal: &Principal
         }),
         PrincipalKind::ServicePrincipal | PrincipalKind::ManagedIdentity | PrincipalKind::FirstParty => {
             let managed = principal.kind == PrincipalKind::ManagedIdentity;
-            let client = principal.client_id.map(|client| client.to_string());
+            let client = client_of(principal).map(|client| client.to_string());
             let owner = principal.owner.as_ref().filter(|_| managed);
             json!({
                 "@odata.type": "#microsoft.graph.servicePrincipal",
@@ -56,6 +56,12 @@ pub(super) fn principal(state: &ArmState, estate: &Estate, principal: &Principal
             })
         }
     }
+}
+
+/// The application id. A system-assigned identity has no other id than its object id, and its tokens say so, too.
+pub(super) fn client_of(principal: &Principal) -> Option<Uuid> {
+    let is_managed = principal.kind == PrincipalKind::ManagedIdentity;
+    principal.client_id.or_else(|| is_managed.then_some(principal.id.0))
 }
 
 /// How a managed identity says what it belongs to.

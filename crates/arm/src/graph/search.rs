@@ -149,7 +149,9 @@ fn of_client(estate: &Estate, kind: Kind, client: Uuid) -> Option<Entry> {
         let text = client.to_string();
         return entries(estate, kind).into_iter().find(|entry| entry.has("appid", |own| own == text));
     }
-    let principal = estate.principal_by_client_id(client).filter(|principal| is(principal.kind, kind))?;
+    let by_object_id = || estate.principal(PrincipalId(client)).filter(|one| objects::client_of(one) == Some(client));
+    let principal = estate.principal_by_client_id(client).or_else(by_object_id);
+    let principal = principal.filter(|principal| is(principal.kind, kind))?;
     Some(entry(estate, principal))
 }
 
@@ -167,7 +169,7 @@ fn application(resource: &Arc<Resource>) -> Option<Entry> {
 fn entry(estate: &Estate, principal: Principal) -> Entry {
     let source = principal.owner.as_ref().and_then(|owner| estate.get(owner));
     let mut names = vec![("displayname", principal.display_name.to_string())];
-    names.extend(principal.client_id.map(|client| ("appid", client.to_string())));
+    names.extend(objects::client_of(&principal).map(|client| ("appid", client.to_string())));
     for (name, property) in
         [("userprincipalname", "userPrincipalName"), ("mail", "mail"), ("mailnickname", "mailNickname")]
     {

@@ -156,6 +156,19 @@ async fn users_are_found_by_name_and_keep_their_passwords_out_of_sight() {
 }
 
 #[tokio::test]
+async fn system_assigned_identities_are_found_by_the_id_that_their_tokens_name() {
+    let bench = Bench::new().await;
+    let group = format!("{GROUP}/providers/Microsoft.ContainerInstance/containerGroups/mycontainer");
+    let made = bench.put(&group, json!({"location": "eastus", "identity": {"type": "SystemAssigned"}})).await;
+    let principal = text(&made.at("/identity/principalId"));
+    for filter in [format!("servicePrincipalNames/any(c:c%20eq%20'{principal}')"), format!("id%20eq%20'{principal}'")] {
+        let found = get(&bench, &format!("servicePrincipals?$filter={filter}")).await;
+        assert_eq!(ids(&found), [principal.as_str()], "{filter}");
+        assert_eq!(found.at("/value/0/servicePrincipalNames"), json!([principal]));
+    }
+}
+
+#[tokio::test]
 async fn pages_are_followed_to_the_end() {
     let bench = Bench::new().await;
     let first = get(&bench, "servicePrincipals?$top=3").await;
