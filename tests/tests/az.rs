@@ -128,7 +128,7 @@ fn trusted_services_and_the_tasks_policy() {
         );
         assert_eq!(scene.workload(&group), Pull::NoRight);
         let assigned = scene.az.json(
-            r#"PRINCIPAL_ID=$(az container show \
+            r"PRINCIPAL_ID=$(az container show \
   --resource-group myresourcegroup \
   --name mycontainer \
   --query identity.principalId --output tsv)
@@ -142,7 +142,7 @@ az role assignment create \
   --role AcrPull \
   --scope $REGISTRY_ID --output none
 
-az role assignment list --assignee $PRINCIPAL_ID --scope $REGISTRY_ID"#,
+az role assignment list --assignee $PRINCIPAL_ID --scope $REGISTRY_ID",
         );
         assert_eq!(
             (&assigned[0]["roleDefinitionName"], assigned.as_array().map(Vec::len)),
