@@ -1,3 +1,4 @@
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use postern_access::{Condition, DenyAssignment, ManagementGrant};
@@ -21,6 +22,27 @@ pub struct Assignment {
     pub role: Uuid,
     /// Its condition.
     pub condition: Option<Arc<Condition>>,
+}
+
+/// Two readings of one resource are the same assignment.
+impl PartialEq for Assignment {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+impl Eq for Assignment {}
+
+impl PartialOrd for Assignment {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Assignment {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.id.cmp(&other.id)
+    }
 }
 
 const MARK: &str = "/providers/microsoft.authorization/";

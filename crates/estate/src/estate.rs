@@ -6,6 +6,7 @@ use postern_model::{IdentityKind, PrincipalId, ResourceId, ResourceIdError, Reso
 use serde_json::Value;
 use uuid::Uuid;
 
+use self::index::Index;
 use crate::assignment::Denial;
 use crate::directory_objects::{members_of, principal_of};
 use crate::roles::{Role, built_in, permissions_of};
@@ -14,6 +15,8 @@ use crate::types::{
     SUBSCRIPTIONS, USER_ASSIGNED_IDENTITIES,
 };
 use crate::{Assignment, Document, Principal, Problem, Resource, Rights, identity};
+
+mod index;
 
 /// Most groups that a principal's transitive membership may reach; those beyond do not count.
 const MAX_GROUPS: usize = 1000;
@@ -29,18 +32,18 @@ pub struct Estate {
     by_type: HashMap<Box<str>, BTreeSet<ResourceId>>,
     children: HashMap<ResourceId, BTreeSet<ResourceId>>,
     /// By lower-case name: names are unique among all registries.
-    registries: HashMap<Box<str>, BTreeSet<ResourceId>>,
+    registries: Index<Box<str>, ResourceId>,
     /// By scope.
-    assignments: HashMap<ResourceId, BTreeMap<ResourceId, Arc<Assignment>>>,
-    assignments_of: HashMap<PrincipalId, BTreeMap<ResourceId, Arc<Assignment>>>,
+    assignments: Index<ResourceId, Arc<Assignment>>,
+    assignments_of: Index<PrincipalId, Arc<Assignment>>,
     denials: BTreeMap<ResourceId, Denial>,
     roles: HashMap<Uuid, BTreeMap<ResourceId, Role>>,
-    principals: HashMap<PrincipalId, BTreeSet<ResourceId>>,
-    clients: HashMap<Uuid, BTreeSet<ResourceId>>,
+    principals: Index<PrincipalId, ResourceId>,
+    clients: Index<Uuid, ResourceId>,
     /// Private endpoint connections by private endpoint.
-    connections: HashMap<ResourceId, BTreeSet<ResourceId>>,
+    connections: Index<ResourceId, ResourceId>,
     /// Groups by member.
-    groups: HashMap<PrincipalId, BTreeSet<PrincipalId>>,
+    groups: Index<PrincipalId, PrincipalId>,
     problems: BTreeMap<ResourceId, Problem>,
 }
 
@@ -141,7 +144,7 @@ impl Estate {
             self.children.entry(parent).or_default().insert(id.clone());
         }
         if is(REGISTRIES) {
-            self.registries.entry(lower_name(id)).or_default().insert(id.clone());
+            self.registries.insert(lower_name(id), id.clone());
         }
         if is(ROLE_ASSIGNMENTS) {
             self.index_assignment(resource);
@@ -155,19 +158,19 @@ impl Estate {
             self.index_role(resource);
         }
         if let Some(endpoint) = endpoint_of(resource).filter(|_| is(PRIVATE_ENDPOINT_CONNECTIONS)) {
-            self.connections.entry(endpoint).or_default().insert(id.clone());
+            self.connections.insert(endpoint, id.clone());
         }
         if is(GROUPS)
             && let Ok(group) = id.name().parse::<PrincipalId>()
         {
             for member in members_of(resource) {
-                self.groups.entry(member).or_default().insert(group);
+                self.groups.insert(member, group);
             }
         }
         if let Some(principal) = principal_of(resource) {
-            self.principals.entry(principal.id).or_default().insert(id.clone());
+            self.principals.insert(principal.id, id.clone());
             if let Some(client) = principal.client_id {
-                self.clients.entry(client).or_default().insert(id.clone());
+                self.clients.insert(client, id.clone());
             }
         }
         self.by_type.entry(resource_type.into()).or_default().insert(id.clone());
@@ -176,13 +179,10 @@ impl Estate {
     fn index_assignment(&mut self, resource: &Resource) {
         match Assignment::read(resource) {
             Ok(assignment) => {
-                let assignment = Arc::new(assignment);
-                let id = &resource.id;
-                self.assignments
-                    .entry(assignment.scope.clone())
-                    .or_default()
-                    .insert(id.clone(), Arc::clone(&assignment));
-                self.assignments_of.entry(assignment.principal).or_default().insert(id.clone(), assignment);
+                let scope = self.assignments.shared(assignment.scope);
+                let assignment = Arc::new(Assignment { scope: scope.clone(), ..assignment });
+                self.assignments_of.insert(assignment.principal, Arc::clone(&assignment));
+                self.assignments.insert(scope, assignment);
             }
             Err(problem) => drop(self.problems.insert(resource.id.clone(), problem)),
         }
@@ -207,14 +207,15 @@ impl Estate {
             take_from(&mut self.children, &parent, id);
         }
         if is(REGISTRIES) {
-            take_from(&mut self.registries, &lower_name(id), id);
+            self.registries.remove(&lower_name(id), id);
         }
         if let Ok(assignment) = Assignment::read(resource) {
-            take_entry(&mut self.assignments, &assignment.scope, id);
-            take_entry(&mut self.assignments_of, &assignment.principal, id);
+            let assignment = Arc::new(assignment);
+            self.assignments.remove(&assignment.scope, &assignment);
+            self.assignments_of.remove(&assignment.principal, &assignment);
         }
         if let Some(endpoint) = endpoint_of(resource) {
-            take_from(&mut self.connections, &endpoint, id);
+            self.connections.remove(&endpoint, id);
         }
         if let Ok(role) = Uuid::try_parse(id.name()) {
             take_entry(&mut self.roles, &role, id);
@@ -223,13 +224,13 @@ impl Estate {
             && let Ok(group) = id.name().parse::<PrincipalId>()
         {
             for member in members_of(resource) {
-                take_from(&mut self.groups, &member, &group);
+                self.groups.remove(&member, &group);
             }
         }
         if let Some(principal) = principal_of(resource) {
-            take_from(&mut self.principals, &principal.id, id);
+            self.principals.remove(&principal.id, id);
             if let Some(client) = principal.client_id {
-                take_from(&mut self.clients, &client, id);
+                self.clients.remove(&client, id);
             }
         }
         self.denials.remove(id);
@@ -290,17 +291,17 @@ impl Estate {
 
     /// The registry of this name, whatever its case. None when two claim the name.
     pub fn registry_named(&self, name: &str) -> Option<&Arc<Resource>> {
-        only(self.registries.get(name.to_ascii_lowercase().as_str())?).and_then(|id| self.resources.get(id))
+        self.registries.only(name.to_ascii_lowercase().as_str()).and_then(|id| self.resources.get(id))
     }
 
     /// Whether any registry has this name, whatever its case.
     pub fn is_registry_name_taken(&self, name: &str) -> bool {
-        self.registries.contains_key(name.to_ascii_lowercase().as_str())
+        self.registries.has(name.to_ascii_lowercase().as_str())
     }
 
     /// The connections of a private endpoint to registries.
     pub fn connections_of<'a>(&'a self, endpoint: &ResourceId) -> impl Iterator<Item = &'a Arc<Resource>> + 'a {
-        self.connections.get(endpoint).into_iter().flatten().filter_map(|id| self.resources.get(id))
+        self.connections.of(endpoint).filter_map(|id| self.resources.get(id))
     }
 
     /// Every registry.
@@ -319,7 +320,7 @@ impl Estate {
 
     /// The directory object with this object id. None when two documents claim it.
     pub fn principal(&self, id: PrincipalId) -> Option<Principal> {
-        let source = only(self.principals.get(&id)?)?;
+        let source = self.principals.only(&id)?;
         let mut principal = principal_of(self.resources.get(source)?)?;
         principal.groups = self.groups_of(id);
         Some(principal)
@@ -327,7 +328,7 @@ impl Estate {
 
     /// The directory object with this client id. None when two documents claim it.
     pub fn principal_by_client_id(&self, client: Uuid) -> Option<Principal> {
-        let source = only(self.clients.get(&client)?)?;
+        let source = self.clients.only(&client)?;
         self.principal(principal_of(self.resources.get(source)?)?.id)
     }
 
@@ -338,7 +339,7 @@ impl Estate {
 
     /// Whether any document claims the object id.
     pub fn is_principal_taken(&self, id: PrincipalId) -> bool {
-        self.principals.contains_key(&id)
+        self.principals.has(&id)
     }
 
     /// The groups that this object id is in, transitively, whether it belongs to anybody or not.
@@ -347,7 +348,7 @@ impl Estate {
         let mut seen = HashSet::from([id]);
         let mut open = vec![id];
         while let Some(member) = open.pop() {
-            for &group in self.groups.get(&member).into_iter().flatten() {
+            for &group in self.groups.of(&member) {
                 if found.len() < MAX_GROUPS && seen.insert(group) {
                     found.push(group);
                     open.push(group);
@@ -395,12 +396,12 @@ impl Estate {
 
     /// The role assignments made at exactly this scope.
     pub fn assignments_at<'a>(&'a self, scope: &ResourceId) -> impl Iterator<Item = &'a Arc<Assignment>> + 'a {
-        self.assignments.get(scope).into_iter().flat_map(BTreeMap::values)
+        self.assignments.of(scope)
     }
 
     /// The role assignments of one principal, at any scope.
     pub fn assignments_of(&self, principal: PrincipalId) -> impl Iterator<Item = &Arc<Assignment>> {
-        self.assignments_of.get(&principal).into_iter().flat_map(BTreeMap::values)
+        self.assignments_of.of(&principal)
     }
 
     /// What these principals (a caller and its groups) may do in the resource manager.
@@ -474,10 +475,6 @@ fn endpoint_of(resource: &Resource) -> Option<ResourceId> {
 
 fn lower_name(id: &ResourceId) -> Box<str> {
     id.name().to_ascii_lowercase().into()
-}
-
-fn only<T: Ord>(set: &BTreeSet<T>) -> Option<&T> {
-    set.first().filter(|_| set.len() == 1)
 }
 
 fn take_from<K: std::hash::Hash + Eq, V: Ord>(index: &mut HashMap<K, BTreeSet<V>>, key: &K, value: &V) {

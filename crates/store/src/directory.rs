@@ -94,11 +94,9 @@ impl Directory {
     /// # Errors
     /// [`StoreError::Corrupt`] when a document cannot be read: a server that forgot one of its rules must not start.
     pub async fn open(store: &Store, options: DirectoryOptions) -> Result<Self, StoreError> {
-        let (generation, rows) = store.resources().load_all().await?;
         let mut estate = Estate::new(&options.suffix);
-        for row in rows {
-            estate.insert(Arc::new(resource_of(row)?));
-        }
+        let load = |row| Ok(drop(estate.insert(Arc::new(resource_of(row)?))));
+        let generation = store.resources().each(load).await?;
         estate.advance(generation);
         let all: Vec<ResourceId> = estate.all_registries().map(|registry| registry.id.clone()).collect();
         let mut registries = Registries::default();

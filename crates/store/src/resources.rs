@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use futures_util::TryStreamExt as _;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
@@ -61,19 +62,25 @@ impl Resources {
         Self(inner)
     }
 
-    /// Every resource, by key, and the generation they belong to.
-    pub async fn load_all(&self) -> Result<(u64, Vec<ResourceRow>), StoreError> {
+    /// Shows every resource, by key; gives the generation they belong to. One row at a time: there may be very many.
+    ///
+    /// # Errors
+    /// What `visit` fails with ends it.
+    pub async fn each(&self, mut visit: impl FnMut(ResourceRow) -> Result<(), StoreError>) -> Result<u64, StoreError> {
         // One read transaction, so that the two belong together.
         let mut reading = self.0.database.read().begin().await?;
         let generation: i64 =
             sqlx::query_scalar("SELECT value FROM meta WHERE name = 'generation'").fetch_one(&mut *reading).await?;
-        let rows = sqlx::query(
+        let mut rows = sqlx::query(
             "SELECT id_key, id, uid, type, document, generation, etag, created, updated FROM resources ORDER BY id_key",
         )
-        .fetch_all(&mut *reading)
-        .await?;
+        .fetch(&mut *reading);
+        while let Some(row) = rows.try_next().await? {
+            visit(row_of(&row)?)?;
+        }
+        drop(rows);
         reading.rollback().await?;
-        Ok((to_generation(generation)?, rows.iter().map(row_of).collect::<Result<_, _>>()?))
+        to_generation(generation)
     }
 
     /// Creates or replaces one resource; gives the new generation.

@@ -1,5 +1,5 @@
 use super::{Bench, assert_err};
-use crate::{Expected, Missing, ResourceChange, ResourceRow, StoreError};
+use crate::{Expected, Missing, ResourceChange, ResourceRow, Resources, StoreError};
 
 fn row(key: &str, document: &str, etag: &str) -> ResourceRow {
     ResourceRow {
@@ -15,11 +15,17 @@ fn row(key: &str, document: &str, etag: &str) -> ResourceRow {
     }
 }
 
+async fn all(resources: &Resources) -> (u64, Vec<ResourceRow>) {
+    let mut rows = Vec::new();
+    let generation = resources.each(|row| Ok(rows.push(row))).await.unwrap();
+    (generation, rows)
+}
+
 #[tokio::test]
 async fn documents_have_generations() {
     let bench = Bench::new().await;
     let resources = bench.store.resources();
-    assert_eq!(resources.load_all().await.unwrap(), (0, vec![]));
+    assert_eq!(all(&resources).await, (0, vec![]));
     assert_eq!(resources.put(row("/a", "a1", "1"), Expected::Absent).await.unwrap(), 1);
     assert_err!(resources.put(row("/a", "a2", "2"), Expected::Absent).await, StoreError::Conflict);
     assert_err!(resources.put(row("/a", "a2", "2"), Expected::Etag("0".into())).await, StoreError::Conflict);
@@ -40,7 +46,7 @@ async fn documents_have_generations() {
     let bench = bench.reopen().await;
     let resources = bench.store.resources();
     let expected = ResourceRow { generation: 2, ..row("/a", "a2", "2") };
-    assert_eq!(resources.load_all().await.unwrap(), (3, vec![expected]));
+    assert_eq!(all(&resources).await, (3, vec![expected]));
     let own =
         |rows: &[(&str, &str)]| rows.iter().map(|(key, text)| ((*key).into(), (*text).into())).collect::<Vec<_>>();
     for (generation, rows) in [
