@@ -194,7 +194,8 @@ fn uploads_that_are_never_finished() {
     let login = bench.login();
     let options = ["--user", &login, "--output", "/dev/null", "--write-out", "%{http_code} %header{location}"];
     let mut statuses = Vec::new();
-    for size in [60_000, 40_000, 1] {
+    // What is a thousandth of the limit at most is not worth a look at the others.
+    for size in [60_000, 40_000, 100, 101] {
         let begun = bench.server.curl().args(options).args(["--request", "POST", &url]).run().stdout;
         let location = begun.split_once(' ').expect("an upload has a location").1.to_owned();
         let file = bench.scratch.write("chunk", vec![b'x'; size]);
@@ -203,7 +204,7 @@ fn uploads_that_are_never_finished() {
         let sent = bench.server.curl().args(options).args(["--request", "PATCH", "--data-binary", &chunk, &to]).run();
         statuses.push(sent.stdout.split(' ').next().unwrap_or_default().to_owned());
     }
-    assert_eq!(statuses, ["202", "202", "429"]);
+    assert_eq!(statuses, ["202", "202", "202", "429"]);
     bench.is_well();
 }
 

@@ -350,7 +350,15 @@ fn records(image: &DiskImage, folder: &Path, end: End) -> Option<usize> {
         let journal = Journal::open(&data.join("audit.db")).await.ok()?;
         let clock = Arc::new(Stopped);
         let store = Store::open(StoreOptions::new(&data, clock, Arc::new(Seeded::new(SEED)))).await.ok()?;
-        let (_, resources) = store.resources().load_all().await.ok()?;
+        let mut resources = Vec::new();
+        store
+            .resources()
+            .each(|row| {
+                resources.push(row);
+                Ok(())
+            })
+            .await
+            .ok()?;
         let registry = resources.iter().find(|row| row.resource_type == "Microsoft.ContainerRegistry/registries");
         let scope = registry.map(|row| row.uid.clone()).unwrap_or_default();
         let newest = journal.newest(&scope, 1000).await.ok()?.len();

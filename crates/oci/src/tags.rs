@@ -26,7 +26,7 @@ pub(crate) async fn list(call: &Call, permit: &Permit, page: &Page) -> Result<Re
     let found = repository.tag_names(page.last.as_deref(), page.limit).await?;
     let tags: Vec<&str> = found.items.iter().map(postern_model::Tag::as_str).collect();
     let path = format!("/v2/{}/tags/list", repository.name());
-    let link = found.next.and_then(|last| page.link(&path, &last, &[]));
+    let link = found.next.as_deref().and_then(|last| page.link(&path, last, &[]));
     let answer = TagList { name: repository.name().as_str(), tags };
     Ok(Reply::json(StatusCode::OK, &answer).link(link).done())
 }

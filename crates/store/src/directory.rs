@@ -95,7 +95,10 @@ impl Directory {
     /// [`StoreError::Corrupt`] when a document cannot be read: a server that forgot one of its rules must not start.
     pub async fn open(store: &Store, options: DirectoryOptions) -> Result<Self, StoreError> {
         let mut estate = Estate::new(&options.suffix);
-        let load = |row| Ok(drop(estate.insert(Arc::new(resource_of(row)?))));
+        let load = |row| {
+            estate.insert(Arc::new(resource_of(row)?));
+            Ok(())
+        };
         let generation = store.resources().each(load).await?;
         estate.advance(generation);
         let all: Vec<ResourceId> = estate.all_registries().map(|registry| registry.id.clone()).collect();

@@ -9,7 +9,7 @@ use sqlx::{QueryBuilder, Row, Sqlite};
 use crate::database::detached;
 use crate::manifests::ManifestChild;
 use crate::repository::{attributes_of, check_locks, digest_of, parse_digest, parse_tag, select_repository, to_u64};
-use crate::store::Inner;
+use crate::store::{Inner, TagPageKey};
 use crate::{Missing, Repository, StoreError};
 
 /// Longest page of plain names.
@@ -37,6 +37,15 @@ impl<T> Page<T> {
         items.truncate(limit);
         let next = if more { items.last().map(cursor) } else { None };
         Self { items, next }
+    }
+}
+
+impl Page<Tag> {
+    /// Bytes in memory, about.
+    pub(crate) fn weight(&self) -> u32 {
+        const PAGE_BYTES: usize = 512;
+        let names: usize = self.items.iter().map(|tag| tag.as_str().len() + size_of::<Tag>()).sum();
+        u32::try_from(PAGE_BYTES + names).unwrap_or(u32::MAX)
     }
 }
 
@@ -181,10 +190,16 @@ fn sorted(lines: &str) -> Vec<&str> {
 }
 
 impl Repository {
-    /// Tags after `last`, in byte order. For [`OperationKind::ListTags`]. Hidden tags are left out.
-    pub async fn tag_names(&self, last: Option<&str>, limit: u32) -> Result<Page<Tag>, StoreError> {
+    /// Tags after `last`, in byte order. For [`OperationKind::ListTags`]. Hidden tags are left out. From memory when it can.
+    pub async fn tag_names(&self, last: Option<&str>, limit: u32) -> Result<Arc<Page<Tag>>, StoreError> {
         self.permitted(&[OperationKind::ListTags])?;
         let limit = limit.min(MAX_NAMES_PER_PAGE);
+        let last = last.unwrap_or_default();
+        let key = TagPageKey { repository: self.key(()), last: last.into(), limit };
+        if let Some(page) = self.inner.tag_pages.get(&key) {
+            return Ok(page);
+        }
+        let ticket = self.inner.tag_pages.ticket(&key);
         // One row with a line per name: a row of its own costs the driver far more than a name costs the database.
         let names: Option<String> = sqlx::query_scalar(
             "SELECT string_agg(name, char(10)) FROM (SELECT name FROM tags \
@@ -192,17 +207,19 @@ impl Repository {
         )
         .bind(self.registry_text())
         .bind(self.name.as_str())
-        .bind(last.unwrap_or_default())
+        .bind(last)
         .bind(fetched(limit))
         .fetch_one(self.inner.database.read())
         .await?;
         // Where there is a tag there is a repository.
         let Some(names) = names else {
             self.must_exist().await?;
-            return Ok(Page { items: Vec::new(), next: None });
+            return Ok(Arc::new(Page { items: Vec::new(), next: None }));
         };
         let tags = sorted(&names).into_iter().map(parse_tag).collect::<Result<Vec<_>, _>>()?;
-        Ok(Page::cut(tags, limit, ToString::to_string))
+        let page = Arc::new(Page::cut(tags, limit, ToString::to_string));
+        self.inner.tag_pages.fill(ticket, key, Arc::clone(&page));
+        Ok(page)
     }
 
     /// What the repository is. For [`OperationKind::ReadMetadata`] and [`OperationKind::WriteMetadata`].
@@ -331,7 +348,7 @@ impl Repository {
             }
             transaction.commit().await?;
             match missing {
-                Missing::Tag => this.inner.tags.forget(&this.key(parse_tag(&name)?)),
+                Missing::Tag => this.forget_tags([parse_tag(&name)?]),
                 Missing::Manifest => this.inner.manifests.forget(&this.key(parse_digest(&name)?)),
                 _ => this.inner.repositories.forget(&this.key(())),
             }

@@ -199,9 +199,7 @@ impl Repository {
                 // What is known of its blobs' links stays good: that they are needed now only keeps them longer.
                 this.inner.manifests.forget(&this.key(facts.digest));
             }
-            for tag in moved {
-                this.inner.tags.forget(&this.key(tag.clone()));
-            }
+            this.forget_tags(moved.into_iter().cloned());
             Ok(ManifestPut { created: manifest.is_none(), repository_created: repository.is_none() })
         })
         .await

@@ -63,7 +63,7 @@ impl Repository {
                 .await?;
             touch_repository(&mut transaction, &registry, name, this.inner.now()).await?;
             transaction.commit().await?;
-            this.inner.tags.forget(&this.key(tag));
+            this.forget_tags([tag]);
             Ok(entry.digest)
         })
         .await
@@ -209,9 +209,7 @@ impl Repository {
 
     /// What memory must no longer serve after a removal.
     fn forget(&self, removed: &Removed, links: &[Digest]) {
-        for tag in &removed.tags {
-            self.inner.tags.forget(&self.key(tag.clone()));
-        }
+        self.forget_tags(removed.tags.iter().cloned());
         for digest in &removed.manifests {
             self.inner.manifests.forget(&self.key(*digest));
         }

@@ -73,6 +73,14 @@ impl Repository {
         Ok(entry)
     }
 
+    /// What memory must no longer serve after these tags changed, came or went.
+    pub(crate) fn forget_tags(&self, tags: impl IntoIterator<Item = Tag>) {
+        for tag in tags {
+            self.inner.tags.forget(&self.key(tag));
+        }
+        self.inner.tag_pages.forget_whole(&self.key(()));
+    }
+
     /// The digest that a reference stands for; a digest stands for itself, whether it exists or not. For any operation.
     pub async fn resolve(&self, reference: &Reference) -> Result<Digest, StoreError> {
         match reference {

@@ -1,5 +1,6 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::hash::Hash;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -12,9 +13,10 @@ use postern_model::{Clock, Digest, Random, RegistryUid, RepositoryName, Tag, Tim
 use crate::blob_body::BufferPool;
 use crate::blob_files::{BlobFiles, sync_folder};
 use crate::blobs::LinkEntry;
-use crate::cache::Coherent;
+use crate::cache::{CacheKey, Coherent};
 use crate::credentials::CredentialTable;
 use crate::database::{Database, blocking};
+use crate::lists::Page;
 use crate::manifests::Manifest;
 use crate::reserve::Reserve;
 use crate::uploads::UploadRow;
@@ -32,6 +34,7 @@ const UPLOAD_LIFETIME_SECONDS: i64 = 7 * 24 * 3600;
 const COLLECTION_GRACE_SECONDS: i64 = 24 * 3600;
 const MANIFEST_CACHE_BYTES: u64 = 16 << 20;
 const CACHED_NAMES: u64 = 20_000;
+const TAG_PAGE_CACHE_BYTES: u64 = 8 << 20;
 const CACHED_UPLOADS: u64 = 2_000;
 
 /// Where the store lives and what it may use.
@@ -90,6 +93,7 @@ pub(crate) struct Inner {
     pub(crate) credentials: CredentialTable,
     pub(crate) repositories: Coherent<Key<()>, Option<Attributes>>,
     pub(crate) tags: Coherent<Key<Tag>, TagEntry>,
+    pub(crate) tag_pages: Coherent<TagPageKey, Arc<Page<Tag>>>,
     pub(crate) manifests: Coherent<Key<Digest>, Arc<Manifest>>,
     pub(crate) links: Coherent<Key<Digest>, LinkEntry>,
     pub(crate) uploads: Coherent<UploadId, Arc<UploadRow>>,
@@ -109,6 +113,38 @@ pub(crate) struct Key<T> {
     pub(crate) item: T,
 }
 
+impl<T: Hash + Eq + Send + Sync + 'static> CacheKey for Key<T> {
+    type Whole = Self;
+
+    fn whole(&self) -> &Self {
+        self
+    }
+}
+
+impl CacheKey for UploadId {
+    type Whole = Self;
+
+    fn whole(&self) -> &Self {
+        self
+    }
+}
+
+/// A page of a repository's tags. Any change of its tags changes all pages.
+#[derive(PartialEq, Eq, Hash)]
+pub(crate) struct TagPageKey {
+    pub(crate) repository: Key<()>,
+    pub(crate) last: Box<str>,
+    pub(crate) limit: u32,
+}
+
+impl CacheKey for TagPageKey {
+    type Whole = Key<()>;
+
+    fn whole(&self) -> &Key<()> {
+        &self.repository
+    }
+}
+
 /// Where a tag points and what it allows.
 #[derive(Clone, Copy)]
 pub(crate) struct TagEntry {
@@ -125,6 +161,7 @@ impl Inner {
     pub(crate) fn forget_all(&self) {
         self.repositories.forget_all();
         self.tags.forget_all();
+        self.tag_pages.forget_all();
         self.manifests.forget_all();
         self.links.forget_all();
         self.uploads.forget_all();
@@ -163,6 +200,7 @@ impl Store {
             credentials,
             repositories: Coherent::new(CACHED_NAMES, |_| 1),
             tags: Coherent::new(CACHED_NAMES, |_| 1),
+            tag_pages: Coherent::new(TAG_PAGE_CACHE_BYTES, |page: &Arc<Page<Tag>>| page.weight()),
             manifests: Coherent::new(manifest_cache_bytes, |manifest: &Arc<Manifest>| manifest.weight()),
             links: Coherent::new(CACHED_NAMES, |_| 1),
             uploads: Coherent::new(CACHED_UPLOADS, |_| 1),

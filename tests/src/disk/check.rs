@@ -84,7 +84,14 @@ impl Check<'_> {
         uploads: &BTreeMap<String, Vec<u8>>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let (_, resources) = self.store.resources().load_all().await?;
+        let mut resources = Vec::new();
+        self.store
+            .resources()
+            .each(|row| {
+                resources.push(row);
+                Ok(())
+            })
+            .await?;
         let is_registry =
             |row: &&postern_store::ResourceRow| row.resource_type == "Microsoft.ContainerRegistry/registries";
         self.registry = resources.iter().find(is_registry).and_then(|row| Some(RegistryUid(row.uid.parse().ok()?)));

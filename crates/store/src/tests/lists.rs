@@ -21,9 +21,9 @@ async fn tags_in_byte_order_by_pages() {
         loop {
             let page = list.tag_names(last.as_deref(), limit).await.unwrap();
             assert!(page.items.len() <= limit as usize);
-            all.extend(page.items);
+            all.extend(page.items.clone());
             pages += 1;
-            last = page.next;
+            last.clone_from(&page.next);
             if last.is_none() {
                 break;
             }
@@ -31,11 +31,39 @@ async fn tags_in_byte_order_by_pages() {
         assert_eq!(all, tags_of(&sorted));
         assert_eq!(pages, 8_u32.div_ceil(limit));
     }
-    assert_eq!(list.tag_names(None, 0).await.unwrap(), Page { items: vec![], next: None });
+    assert_eq!(*list.tag_names(None, 0).await.unwrap(), Page { items: vec![], next: None });
     assert_eq!(list.tag_names(Some("a"), 1).await.unwrap().items, tags_of(&["a-b"]));
     assert_eq!(list.tag_names(Some("zz"), 1).await.unwrap().items, []);
     let nowhere = bench.open(OperationKind::ListTags, "nowhere");
     assert_err!(nowhere.tag_names(None, 1).await, StoreError::NotFound(Missing::Repository));
+}
+
+#[tokio::test]
+async fn a_list_of_tags_is_that_of_the_moment() {
+    let bench = Bench::new().await;
+    let list = bench.open(OperationKind::ListTags, "app");
+    let names = async || (list.tag_names(None, 9).await.unwrap().items.clone(), list.tag_names(Some("a"), 1).await);
+    let check = async |tags: &[&str]| {
+        for _ in 0..2 {
+            let (all, page) = names().await;
+            assert_eq!(all, tags_of(tags));
+            assert_eq!(
+                page.unwrap().items,
+                tags_of(&tags.iter().copied().filter(|&tag| tag > "a").take(1).collect::<Vec<_>>())
+            );
+        }
+    };
+    bench.push_image("app", &[b"one"], &["a", "c"]).await;
+    check(&["a", "c"]).await;
+    bench.push_image("app", &[b"two"], &["b"]).await;
+    check(&["a", "b", "c"]).await;
+    let b: Tag = "b".parse().unwrap();
+    bench.open(OperationKind::WriteMetadata, "app").update_tag(&b, HIDDEN).await.unwrap();
+    check(&["a", "c"]).await;
+    bench.open(OperationKind::Untag, "app").untag(&"c".parse().unwrap()).await.unwrap();
+    check(&["a"]).await;
+    bench.open(OperationKind::DeleteRepository, "app").delete_repository().await.unwrap();
+    assert_err!(list.tag_names(None, 9).await, StoreError::NotFound(Missing::Repository));
 }
 
 #[tokio::test]

@@ -17,7 +17,13 @@ fn row(key: &str, document: &str, etag: &str) -> ResourceRow {
 
 async fn all(resources: &Resources) -> (u64, Vec<ResourceRow>) {
     let mut rows = Vec::new();
-    let generation = resources.each(|row| Ok(rows.push(row))).await.unwrap();
+    let generation = resources
+        .each(|row| {
+            rows.push(row);
+            Ok(())
+        })
+        .await
+        .unwrap();
     (generation, rows)
 }
 
