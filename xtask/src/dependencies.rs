@@ -43,6 +43,7 @@ const LAYERS: &[Layer] = &[
     Layer { package: "postern-store", never: &[], denied: &[] },
     Layer { package: "postern-audit", never: &[], denied: &[] },
     Layer { package: "postern-identity", never: &[], denied: &[] },
+    Layer { package: "postern-outbound", never: &["postern-store", "postern-audit", "postern-identity"], denied: &[] },
     Layer { package: "postern-oci", never: &[], denied: &[] },
     Layer { package: "postern-arm", never: &["postern-oci"], denied: &[] },
     Layer { package: "postern", never: &[], denied: &[] },
