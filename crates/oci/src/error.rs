@@ -261,6 +261,7 @@ impl From<StoreError> for Refusal {
             StoreError::NotFound(Missing::Resource)
             | StoreError::NotPermitted(_)
             | StoreError::NoRepository
+            | StoreError::TagExists(_)
             | StoreError::Conflict
             | StoreError::FolderInUse
             | StoreError::MasterKeyMissing

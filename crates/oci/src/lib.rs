@@ -22,6 +22,7 @@ mod error;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod host;
+mod import;
 mod manifest;
 mod manifests;
 mod page;
@@ -42,6 +43,7 @@ mod tests;
 pub use body::Limits;
 pub use endpoints::{ENDPOINTS, Endpoint};
 pub use error::{Condition, Entry, table};
+pub use import::Importer;
 pub use manifest::{MAX_ANNOTATION_BYTES, MAX_CHILDREN, MAX_JSON_DEPTH, MAX_LAYERS};
 pub use page::MAX_PAGE;
 pub use referrers::MAX_REFERRERS_PER_PAGE;

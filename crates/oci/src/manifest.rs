@@ -54,6 +54,13 @@ impl Kind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Problem(String);
 
+impl Problem {
+    /// What is wrong.
+    pub(crate) fn into_text(self) -> String {
+        self.0
+    }
+}
+
 impl From<Problem> for Refusal {
     fn from(problem: Problem) -> Self {
         Self::new(Condition::ManifestInvalid).with_detail(problem.0)
@@ -101,7 +108,7 @@ struct Target {
 }
 
 /// A pushed manifest, read.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Parsed {
     pub(crate) facts: ManifestFacts,
     /// The image's config, if it is small enough to look for the platform in it.

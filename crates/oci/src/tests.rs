@@ -2,6 +2,7 @@
 
 mod access;
 mod blobs;
+mod import;
 mod manifests;
 mod metadata;
 mod tokens;
@@ -73,6 +74,7 @@ impl Random for TestRandom {
 struct Bench {
     router: Router,
     authority: Router,
+    store: Store,
     directory: Directory,
     audit: Audit,
     clock: Arc<TestClock>,
@@ -157,7 +159,7 @@ impl Bench {
         .await;
         let authority = authority_router(Arc::clone(&identity));
         let router = router(OciState {
-            store,
+            store: store.clone(),
             directory: directory.clone(),
             identity,
             audit: audit.clone(),
@@ -165,7 +167,7 @@ impl Bench {
             random,
             limits: Limits::default(),
         });
-        Self { router, authority, directory, audit, clock, _folder: folder }
+        Self { router, authority, store, directory, audit, clock, _folder: folder }
     }
 
     /// A request of the admin user from the internet; change what is not so.

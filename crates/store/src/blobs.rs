@@ -162,33 +162,56 @@ impl Repository {
         if source.kind() != OperationKind::MountBlob || source.registry() != self.registry() {
             return Err(StoreError::NotPermitted(source.kind()));
         }
+        self.link_from(source, digest).await
+    }
+
+    /// Links a blob of a repository of any registry of this store here, without moving a byte: an import. For
+    /// [`OperationKind::PushBlob`], with the source's permit for [`OperationKind::PullBlob`]: whoever may read the bytes there may
+    /// have them here.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when the source does not have it.
+    pub async fn import_blob(&self, source: &Permit, digest: &Digest) -> Result<(), StoreError> {
+        self.permitted(&[OperationKind::PushBlob])?;
+        if source.kind() != OperationKind::PullBlob {
+            return Err(StoreError::NotPermitted(source.kind()));
+        }
+        self.link_from(source, digest).await
+    }
+
+    async fn link_from(&self, source: &Permit, digest: &Digest) -> Result<(), StoreError> {
         let from = source.repository().ok_or(StoreError::NoRepository)?.clone();
         let (this, source, digest) = (self.clone(), source.clone(), *digest);
         detached(async move {
+            let (own, other) = (this.registry_text(), source.registry().to_string());
             let mut transaction = this.inner.database.write().await?;
             // Linked first and looked at afterwards, in one go: whatever speaks against it takes it back.
             let rows = sqlx::query(
-                "SELECT name, delete_enabled, write_enabled, read_enabled, list_enabled FROM repositories \
-                 WHERE registry = $1 AND name IN ($2, $3); \
+                "SELECT registry, name, delete_enabled, write_enabled, read_enabled, list_enabled FROM repositories \
+                 WHERE (registry = $1 AND name = $2) OR (registry = $6 AND name = $3); \
                  INSERT INTO links (registry, repository, digest, unreferenced_since) \
-                 SELECT registry, $2, digest, $5 FROM links WHERE registry = $1 AND repository = $3 AND digest = $4 \
+                 SELECT $1, $2, digest, $5 FROM links WHERE registry = $6 AND repository = $3 AND digest = $4 \
                  ON CONFLICT (registry, repository, digest) DO UPDATE SET unreferenced_since = \
                  CASE WHEN links.unreferenced_since IS NULL THEN NULL ELSE excluded.unreferenced_since END \
                  RETURNING digest AS linked",
             )
-            .bind(this.registry_text())
+            .bind(&own)
             .bind(this.name.as_str())
             .bind(from.as_str())
             .bind(digest.to_string())
             .bind(this.inner.now().unix_micros())
+            .bind(&other)
             .fetch_all(&mut *transaction)
             .await?;
             let is_linked = rows.last().is_some_and(|row| row.try_get::<&str, _>("linked").is_ok());
             let repositories = rows.len() - usize::from(is_linked);
-            for (permit, name) in [(&this.permit, &this.name), (&source, &from)] {
-                let mut own = rows.iter().take(repositories);
-                let own = own.find(|row| row.try_get::<&str, _>("name").is_ok_and(|found| found == name.as_str()));
-                let repository = own.map(attributes_of).transpose()?;
+            for (permit, registry, name) in [(&this.permit, &own, &this.name), (&source, &other, &from)] {
+                let found = rows.iter().take(repositories).find(|row| {
+                    let is =
+                        |column: &str, wanted: &str| row.try_get::<&str, _>(column).is_ok_and(|found| found == wanted);
+                    is("registry", registry) && is("name", name.as_str())
+                });
+                let repository = found.map(attributes_of).transpose()?;
                 check_locks(permit, ContentState { repository, ..ContentState::default() })?;
             }
             if !is_linked {

@@ -3,7 +3,7 @@ use std::io;
 use std::sync::Arc;
 
 use postern_access::{ContentCause, ContentState, OperationKind};
-use postern_model::Digest;
+use postern_model::{Digest, Tag};
 
 /// Why the store did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +23,9 @@ pub enum StoreError {
     /// The manifest names blobs that its repository does not have.
     #[error("{} of the manifest's blobs are not in the repository", .0.len())]
     MissingBlobs(Vec<Digest>),
+    /// The tag exists, and was not to be moved.
+    #[error("tag `{0}` exists")]
+    TagExists(Tag),
     /// A manifest of the repository still needs the blob.
     #[error("a manifest still needs the blob")]
     BlobReferenced,

@@ -33,6 +33,7 @@ mod directory;
 mod error;
 mod group;
 mod hashing;
+mod import;
 mod journal;
 mod lists;
 mod manifests;
@@ -54,6 +55,7 @@ pub use collection::Collected;
 pub use credentials::{CredentialInfo, Credentials, Keep};
 pub use directory::{Change, Directory, DirectoryOptions, Outcome};
 pub use error::{DatabaseError, Missing, StoreError};
+pub use import::{Import, ImportCredentials, ImportError, ImportExecutor, ImportSource, ImportTarget, Importing};
 pub use journal::{Journal, JournalEntry};
 pub use lists::{
     AttributeChange, Catalog, MAX_ITEMS_PER_PAGE, MAX_NAMES_PER_PAGE, ManifestInfo, Order, Page, PageRequest,

@@ -153,6 +153,22 @@ impl Repository {
     /// [`StoreError::MissingBlobs`] with the blobs that the repository does not link; [`StoreError::Locked`] for the first lock
     /// of repository, manifest or any of the tags.
     pub async fn put_manifest(&self, facts: ManifestFacts, tags: Vec<Tag>) -> Result<ManifestPut, StoreError> {
+        self.put(facts, tags, false).await
+    }
+
+    /// The same for tags that do not exist yet.
+    ///
+    /// # Errors
+    /// [`StoreError::TagExists`] with the first tag that does, whatever it points at; then nothing is changed.
+    pub async fn put_manifest_under_new_tags(
+        &self,
+        facts: ManifestFacts,
+        tags: Vec<Tag>,
+    ) -> Result<ManifestPut, StoreError> {
+        self.put(facts, tags, true).await
+    }
+
+    async fn put(&self, facts: ManifestFacts, tags: Vec<Tag>, must_be_new: bool) -> Result<ManifestPut, StoreError> {
         self.permitted(&[OperationKind::PushManifest])?;
         if facts.bytes.len() > MAX_MANIFEST_BYTES {
             return Err(StoreError::TooLarge { limit_bytes: MAX_MANIFEST_BYTES as u64 });
@@ -167,6 +183,9 @@ impl Repository {
             let mut moved = Vec::with_capacity(tags.len());
             for tag in &tags {
                 let entry = present.get(tag);
+                if must_be_new && entry.is_some() {
+                    return Err(StoreError::TagExists(tag.clone()));
+                }
                 let attributes = entry.map(|entry| entry.attributes);
                 check_locks(&this.permit, ContentState { repository, tag: attributes, manifest })?;
                 if entry.is_none_or(|entry| entry.digest != facts.digest) {
