@@ -8,6 +8,7 @@ use serde_json::json;
 use crate::call::Call;
 use crate::credentials;
 use crate::error::{ArmError, Condition};
+use crate::import;
 use crate::reply::Reply;
 use crate::resources::{not_found, type_of};
 
@@ -42,6 +43,7 @@ pub(crate) async fn of_resource(call: &Call, id: &ResourceId, operation: &str) -
         match lower.as_str() {
             "listcredentials" => return credentials::list(call, &resource).await,
             "regeneratecredential" => return credentials::regenerate(call, &resource).await,
+            "importimage" => return import::image(call, &resource).await,
             "generatecredentials" => return credentials::generate(call, &resource).await,
             _ => {}
         }

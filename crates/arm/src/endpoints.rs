@@ -29,6 +29,7 @@ pub const ENDPOINTS: &[(&str, &str)] = &[
     ("POST", "<registry>/listCredentials"),
     ("POST", "<registry>/regenerateCredential"),
     ("POST", "<registry>/generateCredentials"),
+    ("POST", "<registry>/importImage"),
     ("POST", "<principal>/addPassword"),
     ("POST", "<principal>/removePassword"),
 ];

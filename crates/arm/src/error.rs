@@ -40,6 +40,9 @@ conditions! {
     InvalidApiVersion = BAD_REQUEST, "InvalidApiVersionParameter";
     InvalidUri = BAD_REQUEST, "InvalidRequestUri";
     InvalidContent = BAD_REQUEST, "InvalidRequestContent";
+    InvalidParameters = BAD_REQUEST, "InvalidParameters";
+    ImportDenied = BAD_REQUEST, "ImportDenied";
+    ImportSourceNotFound = BAD_REQUEST, "ImportSourceNotFound";
     InvalidFilter = BAD_REQUEST, "InvalidFilterInQueryString";
     InvalidGroupName = BAD_REQUEST, "InvalidResourceGroup";
     DirectoryBadRequest = BAD_REQUEST, "Request_BadRequest";

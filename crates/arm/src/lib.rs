@@ -19,6 +19,7 @@ mod filter;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod graph;
+mod import;
 mod lists;
 mod metadata;
 mod path;
@@ -27,13 +28,15 @@ mod reply;
 mod resources;
 mod service_tags;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::any;
+use postern_audit::Audit;
 use postern_identity::Identity;
 use postern_model::{Clock, IpRuleMode, Random};
-use postern_store::{Directory, Store};
+use postern_store::{Directory, ImportExecutor, Store};
 
 pub use endpoints::ENDPOINTS;
 pub use graph::GRAPH_ENDPOINTS;
@@ -55,6 +58,12 @@ pub struct ArmState {
     pub arm_endpoint: String,
     /// Which addresses the IP rules of registries may name.
     pub ip_rule_mode: IpRuleMode,
+    /// Where the decisions of imports are recorded.
+    pub audit: Audit,
+    /// Who carries imports out.
+    pub importer: Arc<dyn ImportExecutor>,
+    /// The address that the import service is seen with on the public path.
+    pub import_address: IpAddr,
     /// Which addresses services have.
     pub service_tags: ServiceTags,
 }

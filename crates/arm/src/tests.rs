@@ -1,20 +1,25 @@
 mod assignments;
 mod graph;
+mod import;
 mod networks;
 mod registries;
 mod requests;
 mod tokens;
 
-use std::sync::Arc;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::body::Body;
 use http::{HeaderMap, Request};
 use http_body_util::BodyExt as _;
+use postern_audit::{Audit, AuditOptions};
 use postern_identity::{Identity, IdentityOptions, IdentitySettings, SecretOwner, authority_router};
 use postern_model::{Clock, IpRuleMode, PrincipalId, Random, ResourceId, Secret, TenantId, Timestamp};
-use postern_store::{Directory, DirectoryOptions, Expected, Keep, Store, StoreOptions};
+use postern_store::{
+    Directory, DirectoryOptions, Expected, Import, ImportExecutor, Importing, Journal, Keep, Store, StoreOptions,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tower::ServiceExt as _;
@@ -28,6 +33,7 @@ const SUFFIX: &str = "azurecr.io.localhost:8443";
 const TENANT: Uuid = Uuid::from_u128(0x7e);
 const SUBSCRIPTION: &str = "/subscriptions/00000000-0000-0000-0000-000000000051";
 const GROUP: &str = "/subscriptions/00000000-0000-0000-0000-000000000051/resourceGroups/Group";
+const IMPORT_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9));
 const OWNER: &str = "8e3af657-a8ff-443c-a75c-2fe8c4bcb635";
 const CONTRIBUTOR: &str = "b24988ac-6180-42a0-ab88-20f7382dd24c";
 const READER: &str = "acdd72a7-3385-48ef-bd42-f606fba81ae7";
@@ -96,8 +102,21 @@ struct Bench {
     store: Store,
     identity: Arc<Identity>,
     clock: Arc<TestClock>,
+    audit: Audit,
+    importer: Arc<Imported>,
     tokens: Vec<String>,
     _folder: TempDir,
+}
+
+/// Notes what it is asked to import, and does nothing.
+#[derive(Default)]
+struct Imported(Mutex<Vec<Import>>);
+
+impl ImportExecutor for Imported {
+    fn import(&self, import: Import) -> Importing {
+        self.0.lock().unwrap().push(import);
+        Box::pin(async { Ok(()) })
+    }
 }
 
 /// What came back.
@@ -146,7 +165,13 @@ impl Bench {
         })
         .await
         .unwrap();
+        let journal = Journal::open(&folder.path().join("audit.db")).await.unwrap();
+        let (audit, _writer) = Audit::start(journal, AuditOptions::default(), Arc::clone(&clock) as _);
+        let importer = Arc::new(Imported::default());
         let router = router(ArmState {
+            audit: audit.clone(),
+            importer: Arc::clone(&importer) as _,
+            import_address: IMPORT_ADDRESS,
             directory: directory.clone(),
             identity: Arc::clone(&identity),
             store: store.clone(),
@@ -156,7 +181,8 @@ impl Bench {
             ip_rule_mode: IpRuleMode::Strict,
             service_tags: ServiceTags::default(),
         });
-        let mut bench = Self { router, directory, store, identity, clock, tokens: Vec::new(), _folder: folder };
+        let mut bench =
+            Self { router, directory, store, identity, clock, audit, importer, tokens: Vec::new(), _folder: folder };
         bench.place(SUBSCRIPTION, json!({"displayName": "Test", "postern": {"secret": "kept"}})).await;
         bench.place(GROUP, json!({"location": "eastus"})).await;
         for who in Who::ALL {

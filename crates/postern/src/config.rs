@@ -10,10 +10,12 @@ use postern_model::IpRuleMode;
 use serde::Deserialize;
 
 mod dns;
+mod outbound;
 mod place;
 mod proxy;
 
 pub(crate) use dns::DnsConfig;
+pub(crate) use outbound::OutboundConfig;
 pub(crate) use place::{Link, PlaceConfig};
 pub(crate) use proxy::ProxyConfig;
 
@@ -38,6 +40,8 @@ pub(crate) struct Config {
     pub(crate) limits: LimitsConfig,
     /// Which addresses services have.
     pub(crate) service_tags: ServiceTagsConfig,
+    /// Whom the server may call, and how it is seen then.
+    pub(crate) outbound: OutboundConfig,
     /// Answers to the question where the server's names lead.
     pub(crate) dns: DnsConfig,
     /// Where connections come from.
@@ -520,7 +524,9 @@ mod tests {
     #[test]
     fn the_reference_page_names_every_key_and_no_other() {
         let documented = documented();
-        for section in ["server", "tls", "access", "audit", "log", "limits", "service_tags", "dns", "place", "proxy"] {
+        for section in
+            ["server", "tls", "access", "audit", "log", "limits", "service_tags", "outbound", "dns", "place", "proxy"]
+        {
             let many = matches!(section, "place" | "proxy");
             let head = if many { format!("[[{section}]]") } else { format!("[{section}]") };
             let error = Config::parse(&format!("{head}\nno_such_key = 1")).unwrap_err().to_string();

@@ -14,7 +14,8 @@ use postern_arm::{ArmState, ServiceTags};
 use postern_audit::{Audit, AuditOptions, AuditWriter};
 use postern_identity::{CertificateFiles, Identity, IdentityOptions, IdentitySettings, PasswordLimits};
 use postern_model::TenantId;
-use postern_oci::{DataPlane, OciState};
+use postern_oci::{DataPlane, Importer, OciState};
+use postern_outbound::Outbound;
 use postern_store::{Directory, DirectoryOptions, Journal, Store, StoreOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -212,7 +213,11 @@ impl Running {
             random: Arc::clone(&random),
             limits: postern_oci::Limits::default(),
         };
+        let outbound = Outbound::new(config.outbound.options(addresses.clone())?)?;
         let arm = ArmState {
+            audit: audit.clone(),
+            importer: Arc::new(Importer::new(store.clone(), outbound)),
+            import_address: config.outbound.address,
             directory: directory.clone(),
             identity: Arc::clone(&identity),
             store: store.clone(),
