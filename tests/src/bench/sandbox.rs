@@ -16,13 +16,15 @@ const COVERED: [&str; 2] = ["/etc/ssl/certs/ca-certificates.crt", "/etc/resolv.c
 const ROOT: &[&str] = &[];
 const USER: &[&str] = &["--user", "--map-root-user"];
 
-/// Prepares the file systems, then becomes the test. `/run` is empty inside: what engines and `ip` keep there is the bench's.
+/// Prepares the file systems, then becomes the test. `/run` and `/var/lib/containers` are empty inside: what engines and `ip` keep there
+/// is the bench's. A user who is root inside may not even look into those of the machine.
 const PREPARE: &str = r#"
 set -e
 mount --make-rshared /
 covered=$(for file in $COVERED; do readlink --canonicalize "$file"; done)
 mount -t tmpfs -o mode=755 tmpfs /run
 mount --make-private /run
+[ ! -d /var/lib/containers ] || mount -t tmpfs tmpfs /var/lib/containers
 mkdir -p "$TMPDIR" "$FOLDER/covered"
 for file in $covered; do
     mkdir -p "$(dirname "$file")"
