@@ -55,7 +55,8 @@ async fn source(call: &Call, target: &Resource, order: &Order) -> Result<ImportS
         From::Host { host, credentials } => {
             // `localhost` is the default registry for clients of this machine; here it is somebody else's name.
             let own = call.state.directory.registry_by_host(host);
-            let Some(rules) = own.filter(|rules| decide::is_named(rules, host)) else {
+            let suffix = call.state.directory.suffix();
+            let Some(rules) = own.filter(|rules| decide::is_named(rules, host, &suffix)) else {
                 let credentials = order::credentials(credentials.as_ref());
                 return Ok(ImportSource::Elsewhere { host: host.clone(), repository: name, credentials });
             };

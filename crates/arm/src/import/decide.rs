@@ -186,10 +186,18 @@ fn refusal(
     ArmError::new(condition, told)
 }
 
-/// Whether the host is the registry's own name, and not one that stands for whichever is the default.
-pub(super) fn is_named(rules: &RegistryRules, host: &str) -> bool {
-    let (name, _) = host.rsplit_once(':').unwrap_or((host, ""));
-    *rules.login_server == *name
+/// Whether the host is the registry's own name, and not one that stands for whichever is the default. Another port is another server;
+/// without one it is the name that counts. `suffix` is what registries are named with, with its port if it has one.
+pub(super) fn is_named(rules: &RegistryRules, host: &str, suffix: &str) -> bool {
+    let (name, port) = split_port(host);
+    let own_port = split_port(suffix).1.unwrap_or(HTTPS_PORT);
+    *rules.login_server == *name && port.is_none_or(|port| port == own_port)
+}
+
+const HTTPS_PORT: &str = "443";
+
+fn split_port(host: &str) -> (&str, Option<&str>) {
+    host.rsplit_once(':').map_or((host, None), |(name, port)| (name, Some(port)))
 }
 
 /// What a login amounts to at a registry of this server.

@@ -135,3 +135,20 @@ async fn other_servers_are_left_to_who_calls_them() {
     let shown = format!("{:?}", imports[0]);
     assert!(shown.contains("docker.io") && imports[0].overwrite && !shown.contains("hunter2"), "{shown}");
 }
+
+#[tokio::test]
+async fn another_port_is_another_server() {
+    for (host, is_here) in [
+        ("source1.azurecr.io.localhost:8443", true),
+        ("source1.azurecr.io.localhost", true),
+        ("source1.azurecr.io.localhost:9443", false),
+        ("localhost:8443", false),
+    ] {
+        let bench = bench(json!({}), json!({"anonymousPullEnabled": true})).await;
+        let body = json!({"source": {"registryUri": host, "sourceImage": "app:1"}, "targetTags": ["app:1"]});
+        let answer = bench.import(Who::Stranger, body).await;
+        assert_eq!(answer.short(), "200", "{host}: {}", answer.body);
+        let imports = bench.importer.0.lock().unwrap();
+        assert_eq!(matches!(imports[0].source, ImportSource::Here { .. }), is_here, "{host}");
+    }
+}
