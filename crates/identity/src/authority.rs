@@ -1,5 +1,9 @@
 //! The authority: discovery, keys and the token endpoint, as command lines and SDKs expect them.
 
+mod assertion;
+mod refusal;
+mod users;
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -7,7 +11,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::routing::{MethodRouter, get, post};
 use axum::{Extension, Router};
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST};
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Uri};
 use postern_access::{InvalidCredential, TokenBinding};
@@ -15,16 +19,18 @@ use postern_model::{Secret, Timestamp};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use self::refusal::AuthorityError;
 use crate::identity::Known;
 use crate::issue::{Form, MAX_FORM_BYTES};
 use crate::managed;
 use crate::peer::Peer;
-use crate::throttle::Throttled;
 use crate::token::{AuthorityClaims, PRINCIPAL_TOKEN_SECONDS};
 use crate::{Identity, IdentityError};
 
 /// Longest audience that a token may be asked for.
 pub(crate) const MAX_AUDIENCE_BYTES: usize = 256;
+/// Clients count from when they asked: one second less is never too late.
+const EXPIRES_IN: i64 = PRINCIPAL_TOKEN_SECONDS - 1;
 /// Source: OpenID Connect discovery of the Microsoft identity platform: the names that mean "whichever tenant" (read 2026-11).
 const ANY_TENANT: [&str; 2] = ["organizations", "common"];
 
@@ -52,97 +58,6 @@ fn routes() -> [(&'static str, &'static str, MethodRouter<Arc<Identity>>); 5] {
     ]
 }
 
-/// What the token endpoint says no with.
-///
-/// Source: Microsoft identity platform, authentication and authorization error codes (read 2026-11).
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum AuthorityError {
-    UnknownTenant(String),
-    UnknownApplication(String),
-    WrongSecret(Uuid),
-    Disabled(Uuid),
-    MissingField(&'static str),
-    UnsupportedGrant,
-    BadScope(String),
-    BadForm,
-    Throttled { retry_after_seconds: i64 },
-    Internal,
-}
-
-impl AuthorityError {
-    fn response(&self, identity: &Identity) -> Response<Body> {
-        let (status, error, code, text) = match self {
-            Self::UnknownTenant(tenant) => (
-                StatusCode::BAD_REQUEST,
-                "invalid_request",
-                90002,
-                format!("Tenant '{tenant}' not found. Check to make sure you have the correct tenant ID."),
-            ),
-            Self::UnknownApplication(client) => (
-                StatusCode::BAD_REQUEST,
-                "unauthorized_client",
-                700_016,
-                format!("Application with identifier '{client}' was not found in the directory '{}'.", identity.tenant()),
-            ),
-            Self::WrongSecret(client) => (
-                StatusCode::UNAUTHORIZED,
-                "invalid_client",
-                7_000_215,
-                format!("Invalid client secret provided for application '{client}'."),
-            ),
-            Self::Disabled(client) => (
-                StatusCode::BAD_REQUEST,
-                "unauthorized_client",
-                7_000_112,
-                format!("Application '{client}' is disabled."),
-            ),
-            Self::MissingField(field) => (
-                StatusCode::BAD_REQUEST,
-                "invalid_request",
-                900_144,
-                format!("The request body must contain the following parameter: '{field}'."),
-            ),
-            Self::UnsupportedGrant => (
-                StatusCode::BAD_REQUEST,
-                "unsupported_grant_type",
-                70003,
-                "The app requested an unsupported grant type. This authority supports 'client_credentials' with a secret."
-                    .to_owned(),
-            ),
-            Self::BadScope(scope) => (
-                StatusCode::BAD_REQUEST,
-                "invalid_scope",
-                70011,
-                format!("The provided value for the input parameter 'scope' is not valid: '{scope}'."),
-            ),
-            Self::BadForm => {
-                (StatusCode::BAD_REQUEST, "invalid_request", 90014, "The request body cannot be read as a form.".to_owned())
-            }
-            Self::Throttled { .. } => (
-                StatusCode::TOO_MANY_REQUESTS,
-                "temporarily_unavailable",
-                50196,
-                "Too many failed attempts. Wait before the next one.".to_owned(),
-            ),
-            Self::Internal => {
-                (StatusCode::INTERNAL_SERVER_ERROR, "server_error", 90033, "A transient error has occurred.".to_owned())
-            }
-        };
-        let body = json!({
-            "error": error,
-            "error_description": format!("AADSTS{code}: {text}"),
-            "error_codes": [code],
-            "timestamp": identity.clock.now().to_string(),
-            "correlation_id": identity.random.uuid(),
-        });
-        let mut response = reply(status, &body);
-        if let Self::Throttled { retry_after_seconds } = self {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(*retry_after_seconds));
-        }
-        response
-    }
-}
-
 pub(crate) fn reply(status: StatusCode, body: &Value) -> Response<Body> {
     let mut response = Response::new(Body::from(body.to_string()));
     *response.status_mut() = status;
@@ -163,17 +78,10 @@ impl Identity {
         if known { Ok(()) } else { Err(AuthorityError::UnknownTenant(shown(tenant))) }
     }
 
-    /// A token of the authority for this principal and audience.
-    pub(crate) fn authority_access_token(
-        &self,
-        known: &Known,
-        audience: &str,
-        managed: Option<(&str, TokenBinding)>,
-        lifetime_seconds: i64,
-        now: Timestamp,
-    ) -> Result<Secret, IdentityError> {
+    /// What a token for this principal and audience says.
+    fn claims(&self, known: &Known, audience: &str, lifetime_seconds: i64, now: Timestamp) -> AuthorityClaims {
         let id = known.principal.id.0;
-        self.authority_keys.sign(&AuthorityClaims {
+        AuthorityClaims {
             aud: audience.to_owned(),
             iss: self.issuer.clone(),
             iat: now.unix_seconds(),
@@ -186,38 +94,80 @@ impl Identity {
             idtyp: "app".into(),
             ver: "1.0".into(),
             uti: self.random.uuid(),
+            scp: None,
+            upn: None,
+            xms_mirid: None,
+            postern_workload: None,
+        }
+    }
+
+    /// A token of the authority for this service principal or managed identity and audience.
+    pub(crate) fn authority_access_token(
+        &self,
+        known: &Known,
+        audience: &str,
+        managed: Option<(&str, TokenBinding)>,
+        lifetime_seconds: i64,
+        now: Timestamp,
+    ) -> Result<Secret, IdentityError> {
+        self.authority_keys.sign(&AuthorityClaims {
             xms_mirid: managed.map(|(owner, _)| owner.to_owned()),
             postern_workload: managed.map(|(_, binding)| binding.resource.0),
+            ..self.claims(known, audience, lifetime_seconds, now)
         })
     }
 
-    fn client_credentials(&self, form: &Form, address: IpAddr, now: Timestamp) -> Result<Value, AuthorityError> {
-        let client = form.get("client_id").ok_or(AuthorityError::MissingField("client_id"))?;
-        let secret = form.secret("client_secret").ok_or(AuthorityError::MissingField("client_secret"))?;
-        let scope = form.get("scope").ok_or(AuthorityError::MissingField("scope"))?;
-        let audience = audience_of(scope).ok_or_else(|| AuthorityError::BadScope(shown(scope)))?;
-        let unknown = || AuthorityError::UnknownApplication(shown(client));
-        let client_id = Uuid::try_parse(client).map_err(|_| unknown())?;
-        let user = client_id.to_string();
-        let attempt = self.throttle.attempt(address, &user, now, || self.client_secret(client_id, &secret, now));
-        let outcome =
-            attempt.map_err(|Throttled { retry_after_seconds }| AuthorityError::Throttled { retry_after_seconds })?;
-        let known = outcome.map_err(|why| match why {
-            InvalidCredential::UnknownCaller => unknown(),
-            InvalidCredential::Disabled => AuthorityError::Disabled(client_id),
-            _ => AuthorityError::WrongSecret(client_id),
-        })?;
+    fn client_credentials(&self, asked: &Asked) -> Result<Value, AuthorityError> {
+        let client = asked.field("client_id")?;
+        let audience = asked.audience()?;
+        let client_id = Uuid::try_parse(client).map_err(|_| AuthorityError::UnknownApplication(shown(client)))?;
+        let proof = (asked.form.secret("client_secret"), asked.form.secret("client_assertion"));
+        let outcome = match proof {
+            (Some(secret), None) => {
+                let check = || self.client_secret(client_id, &secret, asked.now);
+                let outcome = self.throttle.attempt(asked.address, &client_id.to_string(), asked.now, check)?;
+                outcome.map_err(|why| match why {
+                    InvalidCredential::UnknownCaller => AuthorityError::UnknownApplication(shown(client)),
+                    InvalidCredential::Disabled => AuthorityError::Disabled(client_id),
+                    _ => AuthorityError::WrongSecret(client_id),
+                })
+            }
+            (None, Some(assertion)) => assertion::check(self, client_id, &assertion, asked),
+            (None, None) => Err(AuthorityError::MissingField("client_secret")),
+            // Whichever of them holds: a client that sends two proofs does not say what it means.
+            (Some(_), Some(_)) => Err(AuthorityError::BadForm),
+        };
         let token = self
-            .authority_access_token(&known, audience, None, PRINCIPAL_TOKEN_SECONDS, now)
+            .authority_access_token(&outcome?, audience, None, PRINCIPAL_TOKEN_SECONDS, asked.now)
             .map_err(|_| AuthorityError::Internal)?;
-        // Clients count from when they asked: one second less is never too late.
-        let expires_in = PRINCIPAL_TOKEN_SECONDS - 1;
         Ok(json!({
             "token_type": "Bearer",
-            "expires_in": expires_in,
-            "ext_expires_in": expires_in,
+            "expires_in": EXPIRES_IN,
+            "ext_expires_in": EXPIRES_IN,
             "access_token": token.expose(),
         }))
+    }
+}
+
+/// A request to the token endpoint.
+struct Asked {
+    form: Form,
+    /// The URL that the client reaches the authority at.
+    base: String,
+    /// The tenant in the path, as the client wrote it.
+    tenant: String,
+    address: IpAddr,
+    now: Timestamp,
+}
+
+impl Asked {
+    fn field(&self, name: &'static str) -> Result<&str, AuthorityError> {
+        self.form.get(name).ok_or(AuthorityError::MissingField(name))
+    }
+
+    fn audience(&self) -> Result<&str, AuthorityError> {
+        let scope = self.field("scope")?;
+        audience_of(scope).ok_or_else(|| AuthorityError::BadScope(shown(scope)))
     }
 }
 
@@ -250,18 +200,23 @@ async fn token(
     State(identity): State<Arc<Identity>>,
     Path(tenant): Path<String>,
     peer: Option<Extension<Peer>>,
+    uri: Uri,
+    headers: HeaderMap,
     body: Bytes,
 ) -> Response<Body> {
-    let now = identity.clock.now();
-    let outcome = identity.check_tenant(&tenant).and_then(|()| {
+    let answer = async {
+        identity.check_tenant(&tenant)?;
         let form = Form::parse(&body).map_err(|_| AuthorityError::BadForm)?;
-        match form.get("grant_type") {
-            None => Err(AuthorityError::MissingField("grant_type")),
-            Some("client_credentials") => identity.client_credentials(&form, address_of(peer.as_ref()), now),
-            Some(_) => Err(AuthorityError::UnsupportedGrant),
+        let (base, address) = (base_url(&identity, &uri, &headers), address_of(peer.as_ref()));
+        let asked = Asked { form, base, tenant, address, now: identity.clock.now() };
+        match asked.field("grant_type")? {
+            "client_credentials" => identity.client_credentials(&asked),
+            "password" => users::password(&identity, &asked).await,
+            "refresh_token" => users::refresh(&identity, &asked),
+            _ => Err(AuthorityError::UnsupportedGrant),
         }
-    });
-    match outcome {
+    };
+    match answer.await {
         Ok(body) => reply(StatusCode::OK, &body),
         Err(error) => error.response(&identity),
     }
@@ -295,7 +250,7 @@ async fn discovery(
             "device_authorization_endpoint": format!("{base}/{tenant}/oauth2/v2.0/devicecode"),
             "end_session_endpoint": format!("{base}/{tenant}/oauth2/v2.0/logout"),
             "jwks_uri": format!("{base}/{tenant}/discovery/v2.0/keys"),
-            "token_endpoint_auth_methods_supported": ["client_secret_post"],
+            "token_endpoint_auth_methods_supported": ["client_secret_post", "private_key_jwt"],
             "response_modes_supported": ["query", "fragment", "form_post"],
             "response_types_supported": ["code", "id_token", "code id_token"],
             "scopes_supported": ["openid", "profile", "email", "offline_access"],

@@ -8,6 +8,7 @@ use moka::sync::Cache;
 use postern_access::Principal;
 use postern_model::{Clock, PrincipalId, Random, ResourceId, Secret, TenantId, Timestamp};
 use postern_store::{Credentials, Directory, Store};
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::IdentityError;
@@ -21,6 +22,8 @@ use crate::workload::FirstPartyService;
 
 /// 30 random bytes are 40 characters.
 const SECRET_BYTES: usize = 30;
+/// One: guessing passwords must not take every core from those who have tokens.
+const STRETCHING_AT_ONCE: usize = 1;
 const CACHED_TOKEN_BYTES: u64 = 8 << 20;
 const CACHED_PRINCIPALS: u64 = 10_000;
 const REGISTRY_KEYS: &str = "keys/registry";
@@ -87,6 +90,8 @@ pub struct Identity {
     /// Principals with the generation of the configuration they were read from.
     pub(crate) principals: Cache<PrincipalId, (u64, Arc<Known>)>,
     pub(crate) throttle: Throttle,
+    /// Who may stretch a user's password now: it takes a core for a tenth of a second.
+    pub(crate) stretching: Arc<Semaphore>,
 }
 
 /// A directory object as it is now.
@@ -134,6 +139,7 @@ impl Identity {
             authority_tokens: VerifiedTokens::new(CACHED_TOKEN_BYTES),
             principals: Cache::new(CACHED_PRINCIPALS),
             throttle,
+            stretching: Arc::new(Semaphore::new(STRETCHING_AT_ONCE)),
         }))
     }
 

@@ -34,6 +34,7 @@ mod identity;
 mod issue;
 mod keys;
 mod managed;
+mod passwords;
 mod peer;
 mod scope;
 mod throttle;

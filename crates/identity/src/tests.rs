@@ -1,5 +1,6 @@
 mod authority;
 mod gateway;
+mod logins;
 mod tls;
 mod tokens;
 mod workload;

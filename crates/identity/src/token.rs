@@ -248,6 +248,12 @@ pub(crate) struct AuthorityClaims {
     pub(crate) idtyp: String,
     pub(crate) ver: String,
     pub(crate) uti: Uuid,
+    /// What a user lets the client do: all that the user may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) scp: Option<String>,
+    /// A user's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) upn: Option<String>,
     /// Resource id that the managed identity belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) xms_mirid: Option<String>,

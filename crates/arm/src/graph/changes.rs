@@ -6,7 +6,6 @@ use http::{Method, StatusCode, header};
 use postern_estate::{Document, Resource};
 use postern_identity::SecretOwner;
 use postern_model::{PrincipalId, ResourceId, Secret};
-use postern_store::Keep;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -18,8 +17,6 @@ use crate::{credentials, resources};
 
 /// Fields that a document never holds: they are secrets, or are kept elsewhere.
 const NOT_KEPT: [&str; 4] = ["passwordCredentials", "passwordProfile", "id", "@odata.type"];
-/// The slot of a user's password.
-const PASSWORD: &str = "password";
 /// Source: Microsoft Entra ID, password policies (read 2026-11).
 const PASSWORD_CHARACTERS: std::ops::RangeInclusive<usize> = 8..=256;
 
@@ -73,8 +70,7 @@ pub(super) async fn create(call: Call, kind: Kind) -> Result<Reply, ArmError> {
     let reader = call.again();
     write(call, kind.resource(id)?, properties).await?;
     if let Some(password) = password.filter(|_| kind == Kind::Users) {
-        let owner = SecretOwner::Principal(PrincipalId(id)).to_string();
-        state.store.credentials().put(&owner, PASSWORD, &password, Keep::Hashed, None).await?;
+        state.identity.set_user_password(PrincipalId(id), password).await.map_err(|_| ArmError::internal())?;
     }
     search::one(&reader, kind, &id.to_string()).map(|reply| created(reply.into_body()))
 }
@@ -91,8 +87,7 @@ pub(super) async fn update(call: Call, kind: Kind, name: &str) -> Result<Reply, 
     })
     .await?;
     if let (Kind::Users, Some(password), Ok(principal)) = (kind, password, id.name().parse::<PrincipalId>()) {
-        let owner = SecretOwner::Principal(principal).to_string();
-        call.state.store.credentials().put(&owner, PASSWORD, &password, Keep::Hashed, None).await?;
+        call.state.identity.set_user_password(principal, password).await.map_err(|_| ArmError::internal())?;
     }
     Ok(Reply::empty(StatusCode::NO_CONTENT))
 }

@@ -7,11 +7,17 @@ use tower::ServiceExt as _;
 use super::*;
 use crate::{PRINCIPAL_TOKEN_SECONDS, PeerCertificate, authority_router};
 
-fn peer(address: [u8; 4], certificate: PeerCertificate) -> Peer {
+pub(super) fn peer(address: [u8; 4], certificate: PeerCertificate) -> Peer {
     Peer { place: "p".into(), ingress: Ingress::Public, address: address.into(), simulated: false, certificate }
 }
 
-async fn send(bench: &Bench, peer: Peer, method: &str, path: &str, body: &str) -> (StatusCode, Option<String>, Value) {
+pub(super) async fn send(
+    bench: &Bench,
+    peer: Peer,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> (StatusCode, Option<String>, Value) {
     let request = Request::builder()
         .method(method)
         .uri(path)
@@ -66,7 +72,7 @@ async fn client_credentials() {
         (format!("/{STRANGER}/oauth2/v2.0/token"), good.clone(), 400, "invalid_request", 90002),
         ("/contoso.com/oauth2/v2.0/token".into(), good.clone(), 400, "invalid_request", 90002),
         (path.clone(), form(&client, &secret, "https://management.azure.com"), 400, "invalid_scope", 70011),
-        (path.clone(), good.replace("client_credentials", "password"), 400, "unsupported_grant_type", 70003),
+        (path.clone(), good.replace("client_credentials", "implicit"), 400, "unsupported_grant_type", 70003),
         (path.clone(), "grant_type=client_credentials".into(), 400, "invalid_request", 900_144),
         (path.clone(), String::new(), 400, "invalid_request", 900_144),
     ];

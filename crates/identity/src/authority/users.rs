@@ -1,0 +1,144 @@
+//! Tokens for people: by user name and password, and for as long as they stay signed in.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use postern_access::InvalidCredential;
+use postern_model::{PrincipalId, Secret, Timestamp};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::refusal::AuthorityError;
+use super::{Asked, EXPIRES_IN, shown};
+use crate::Identity;
+use crate::passwords::User;
+use crate::token::{AuthorityClaims, PRINCIPAL_TOKEN_SECONDS, check_time};
+
+/// The programs that people sign in with, which keep no secret: the Azure CLI and Azure PowerShell.
+///
+/// Source: Azure CLI and Azure PowerShell, their application ids (read 2026-11).
+const PUBLIC_CLIENTS: [Uuid; 2] = [
+    Uuid::from_u128(0x04b0_7795_8ddb_461a_bbee_02f9_e1bf_7b46),
+    Uuid::from_u128(0x1950_a258_227b_4e31_a9cf_7174_9594_5fc2),
+];
+/// Whoever is not heard of for so long has to sign in again. Not longer than a signing key verifies after its successor came.
+const REFRESH_SECONDS: i64 = 24 * 3600;
+/// However often it is heard of, a session ends.
+const SESSION_SECONDS: i64 = 90 * 24 * 3600;
+
+/// A refresh token. Its issuer is none that access tokens have, so that neither passes for the other.
+#[derive(Serialize, Deserialize)]
+struct RefreshClaims {
+    iss: String,
+    /// The client that it was issued to.
+    aud: Uuid,
+    iat: i64,
+    exp: i64,
+    jti: Uuid,
+    oid: Uuid,
+    /// The immutable id of the user's resource.
+    postern_user: Uuid,
+    /// When the user's password was set, in microseconds: another password ends the session.
+    postern_password: Option<i64>,
+    /// When the user signed in.
+    auth_time: i64,
+}
+
+/// A client that people sign in with.
+pub(super) fn public_client(asked: &Asked) -> Result<Uuid, AuthorityError> {
+    let client = asked.field("client_id")?;
+    let known = Uuid::try_parse(client).ok().filter(|id| PUBLIC_CLIENTS.contains(id));
+    known.ok_or_else(|| AuthorityError::UnknownApplication(shown(client)))
+}
+
+/// `grant_type=password`.
+pub(super) async fn password(identity: &Arc<Identity>, asked: &Asked) -> Result<Value, AuthorityError> {
+    let client = public_client(asked)?;
+    let (name, audience) = (asked.field("username")?, asked.audience()?);
+    let password = asked.form.secret("password").ok_or(AuthorityError::MissingField("password"))?;
+    let outcome = identity.user_by_password(name, password, asked.address, asked.now).await?;
+    let user = outcome.map_err(|why| match why {
+        InvalidCredential::Disabled => AuthorityError::DisabledUser,
+        _ => AuthorityError::WrongPassword,
+    })?;
+    identity.user_answer(&user, client, audience, asked, asked.now)
+}
+
+/// `grant_type=refresh_token`.
+pub(super) fn refresh(identity: &Identity, asked: &Asked) -> Result<Value, AuthorityError> {
+    let client = public_client(asked)?;
+    let audience = asked.audience()?;
+    let token = asked.form.secret("refresh_token").ok_or(AuthorityError::MissingField("refresh_token"))?;
+    let (user, began) = identity.refreshed(&token, client, asked.now).ok_or(AuthorityError::RefreshRefused)?;
+    identity.user_answer(&user, client, audience, asked, began)
+}
+
+impl Identity {
+    fn refresh_issuer(&self) -> String {
+        format!("{}refresh", self.issuer)
+    }
+
+    /// Whose refresh token this is, and when they signed in.
+    fn refreshed(&self, token: &Secret, client: Uuid, now: Timestamp) -> Option<(User, Timestamp)> {
+        let claims: RefreshClaims = self.authority_keys.verify(token.expose()).ok()?;
+        if claims.iss != self.refresh_issuer() || claims.aud != client {
+            return None;
+        }
+        let at = Timestamp::from_unix_seconds;
+        check_time(at(claims.iat), at(claims.exp), now).ok()?;
+        check_time(at(claims.auth_time), at(claims.auth_time.saturating_add(SESSION_SECONDS)), now).ok()?;
+        let user = self.user(PrincipalId(claims.oid))?;
+        let password = self.password_set(user.known.principal.id).map(Timestamp::unix_micros);
+        let same = user.resource.uid.0 == claims.postern_user && password == claims.postern_password;
+        (same && user.known.enabled).then_some((user, at(claims.auth_time)))
+    }
+
+    /// What a user who signed in at `began` gets.
+    pub(super) fn user_answer(
+        &self,
+        user: &User,
+        client: Uuid,
+        audience: &str,
+        asked: &Asked,
+        began: Timestamp,
+    ) -> Result<Value, AuthorityError> {
+        let (now, tenant, id) = (asked.now, self.settings.tenant.0, user.known.principal.id.0);
+        let internal = |_| AuthorityError::Internal;
+        let access = AuthorityClaims {
+            appid: client,
+            idtyp: "user".into(),
+            scp: Some("user_impersonation".into()),
+            upn: Some(user.name().to_owned()),
+            ..self.claims(&user.known, audience, PRINCIPAL_TOKEN_SECONDS, now)
+        };
+        let refresh = RefreshClaims {
+            iss: self.refresh_issuer(),
+            aud: client,
+            iat: now.unix_seconds(),
+            exp: now.unix_seconds() + REFRESH_SECONDS,
+            jti: self.random.uuid(),
+            oid: id,
+            postern_user: user.resource.uid.0,
+            postern_password: self.password_set(user.known.principal.id).map(Timestamp::unix_micros),
+            auth_time: began.unix_seconds(),
+        };
+        // Says who it is to the client, and opens nothing: it lacks what an access token has, and has another issuer.
+        let about = json!({
+            "aud": client, "iss": format!("{}/{tenant}/v2.0", asked.base), "iat": now.unix_seconds(),
+            "nbf": now.unix_seconds(), "exp": now.unix_seconds() + PRINCIPAL_TOKEN_SECONDS, "sub": id, "oid": id,
+            "tid": tenant, "preferred_username": user.name(), "name": user.known.principal.display_name, "ver": "2.0",
+        });
+        Ok(json!({
+            "token_type": "Bearer",
+            "scope": format!("{audience}/user_impersonation {audience}/.default"),
+            "expires_in": EXPIRES_IN,
+            "ext_expires_in": EXPIRES_IN,
+            "access_token": self.authority_keys.sign(&access).map_err(internal)?.expose(),
+            "refresh_token": self.authority_keys.sign(&refresh).map_err(internal)?.expose(),
+            "id_token": self.authority_keys.sign(&about).map_err(internal)?.expose(),
+            "client_info": URL_SAFE_NO_PAD.encode(json!({"uid": id, "utid": tenant}).to_string()),
+        }))
+    }
+}

@@ -1,0 +1,41 @@
+//! The ways in which the Azure CLI logs in, with the CLI itself.
+
+use postern_tests::Az;
+use postern_tests::bench::{self, Bench};
+
+/// A person with a password, and a program with a certificate: each gets what its role gives.
+#[test]
+fn passwords_and_certificates() {
+    bench::inside(|| {
+        let bench = Bench::new();
+        let server = bench.server().bootstrap();
+        let admin = Az::new(bench.place("office")).as_administrator(server);
+        let made = admin.json(
+            r#"user=$(az ad user create --display-name Anna --user-principal-name anna@example.org --password "correct horse 1" --query id --output tsv)
+scope=/subscriptions/$(az account show --query id --output tsv)
+az role assignment create --assignee-object-id $user --assignee-principal-type User --role Reader --scope $scope --output none
+az ad sp create-for-rbac --name robot --create-cert --role Reader --scopes $scope"#,
+        );
+        let text = |name: &str| made[name].as_str().unwrap_or_else(|| panic!("{made}")).to_owned();
+        let tenant = &server.tenant_id;
+
+        let anna = Az::new(bench.place("internet"));
+        let login = |password: &str| {
+            format!("az login --username anna@example.org --password '{password}' --tenant {tenant} --output none")
+        };
+        let refused = anna.refused(&login("wrong"));
+        assert!(refused.contains("AADSTS50126"), "{refused}");
+        anna.run(&login("correct horse 1"));
+        // Another audience, for the refresh token that the CLI keeps.
+        let shown = anna.run("az ad signed-in-user show --query userPrincipalName --output tsv && az acr list --query [].name --output tsv");
+        assert_eq!(shown, "anna@example.org\npostern");
+
+        let robot = Az::new(bench.place("internet"));
+        robot.run(&format!(
+            "az login --service-principal --username {} --certificate {} --tenant {tenant} --output none",
+            text("appId"),
+            text("fileWithCertAndPrivateKey")
+        ));
+        assert_eq!(robot.run("az acr list --query [].name --output tsv"), "postern");
+    });
+}
