@@ -3,8 +3,8 @@
 use postern_model::RepositoryName;
 
 use crate::{
-    Condition, ConditionRequest, MAX_CONDITION_BYTES, MAX_CONDITION_DEPTH, MAX_SCOPE_MAP_ACTIONS, PolicyDate,
-    ScopeMapActions,
+    Condition, ConditionProblem, ConditionRequest, MAX_CONDITION_BYTES, MAX_CONDITION_DEPTH, MAX_SCOPE_MAP_ACTIONS,
+    PolicyDate, ScopeMapActions,
 };
 
 const READ: &str = "Microsoft.ContainerRegistry/registries/repositories/content/read";
@@ -19,9 +19,13 @@ pub fn conditions(data: &[u8]) {
     assert_eq!(condition.to_string(), text);
     // Deep or long ones may only fail to be read, with their negation, for that reason.
     let negated = format!("!({text})").parse::<Condition>();
-    let is_near_a_limit =
-        text.len() + 3 > MAX_CONDITION_BYTES || text.matches(['(', '!']).count() + 2 > MAX_CONDITION_DEPTH;
-    assert!(negated.is_ok() || is_near_a_limit, "{text}: {negated:?}");
+    let is_near_a_limit = match negated.as_ref().err().map(|error| &error.problem) {
+        None => true,
+        Some(ConditionProblem::TooLong) => text.len() + 3 > MAX_CONDITION_BYTES,
+        Some(ConditionProblem::TooDeep) => levels(text) + 2 > MAX_CONDITION_DEPTH,
+        Some(_) => false,
+    };
+    assert!(is_near_a_limit, "{text}: {negated:?}");
     for action in [READ, WRITE, CATALOG, ""] {
         for repository in [None, Some("app"), Some("team/App-1.0"), Some("")] {
             let request = ConditionRequest { action, repository };
@@ -32,6 +36,11 @@ pub fn conditions(data: &[u8]) {
             }
         }
     }
+}
+
+/// At least as many levels as the text has.
+fn levels(text: &str) -> usize {
+    text.matches(['(', '!']).count() + text.to_ascii_uppercase().matches("NOT").count()
 }
 
 /// One text as the lines of a scope map, and as a policy date.
