@@ -263,6 +263,8 @@ impl From<StoreError> for Refusal {
             | StoreError::NoRepository
             | StoreError::TagExists(_)
             | StoreError::Conflict
+            | StoreError::TooManyJobs { .. }
+            | StoreError::LeaseLost
             | StoreError::FolderInUse
             | StoreError::MasterKeyMissing
             | StoreError::WrongMasterKey

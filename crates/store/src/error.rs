@@ -61,6 +61,15 @@ pub enum StoreError {
     /// The resource is not in the state the caller expected.
     #[error("the resource has changed meanwhile")]
     Conflict,
+    /// Too many jobs of one subject have not ended.
+    #[error("more than {limit} jobs that have not ended")]
+    TooManyJobs {
+        /// The limit.
+        limit: u32,
+    },
+    /// Somebody else carries the job out by now, or it has ended.
+    #[error("the job is no longer this one's to carry out")]
+    LeaseLost,
     /// The continuation of a list is not one that the store gave out.
     #[error("the list cannot be continued from there")]
     BadCursor,

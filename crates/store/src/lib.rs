@@ -34,6 +34,7 @@ mod error;
 mod group;
 mod hashing;
 mod import;
+mod jobs;
 mod journal;
 mod lists;
 mod manifests;
@@ -56,6 +57,9 @@ pub use credentials::{CredentialInfo, Credentials, Keep};
 pub use directory::{Change, Directory, DirectoryOptions, Outcome};
 pub use error::{DatabaseError, Missing, StoreError};
 pub use import::{Import, ImportCredentials, ImportError, ImportExecutor, ImportSource, ImportTarget, Importing};
+pub use jobs::{
+    Beat, Canceling, Enqueued, Job, JobEnd, JobExecutor, JobId, JobKind, JobLimits, JobState, Jobs, Lease, NewJob,
+};
 pub use journal::{Journal, JournalEntry};
 pub use lists::{
     AttributeChange, Catalog, MAX_ITEMS_PER_PAGE, MAX_NAMES_PER_PAGE, ManifestInfo, Order, Page, PageRequest,

@@ -16,12 +16,13 @@ use crate::blobs::LinkEntry;
 use crate::cache::{CacheKey, Coherent};
 use crate::credentials::CredentialTable;
 use crate::database::{Database, blocking};
+use crate::jobs::JobChanges;
 use crate::lists::Page;
 use crate::manifests::Manifest;
 use crate::reserve::Reserve;
 use crate::uploads::UploadRow;
 use crate::vault::Sealer;
-use crate::{Catalog, Credentials, Repository, Resources, StoreError, Vault};
+use crate::{Catalog, Credentials, Jobs, Repository, Resources, StoreError, Vault};
 
 /// 200 GiB, the emulated service's largest layer.
 ///
@@ -101,6 +102,7 @@ pub(crate) struct Inner {
     /// Bytes of uploads being written to that no row counts yet, by registry and holder.
     pub(crate) unsaved_bytes: Mutex<HashMap<(String, String), u64>>,
     pub(crate) swept: AtomicBool,
+    pub(crate) job_changes: JobChanges,
     // Last, so that it is let go of after everything else.
     _lock: File,
 }
@@ -207,6 +209,7 @@ impl Store {
             uploads_in_use: Mutex::default(),
             unsaved_bytes: Mutex::default(),
             swept: AtomicBool::new(false),
+            job_changes: JobChanges::default(),
             _lock: lock,
         })))
     }
@@ -244,6 +247,11 @@ impl Store {
     /// The secrets that the server keeps for itself.
     pub fn vault(&self) -> Vault {
         Vault::new(Arc::clone(&self.0))
+    }
+
+    /// Work that outlives the request that asked for it.
+    pub fn jobs(&self) -> Jobs {
+        Jobs::new(Arc::clone(&self.0))
     }
 
     pub(crate) fn inner(&self) -> &Arc<Inner> {

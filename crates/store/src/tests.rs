@@ -1,5 +1,6 @@
 mod collection;
 mod content;
+mod jobs;
 mod lists;
 mod resources;
 mod secrets;
