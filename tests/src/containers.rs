@@ -1,7 +1,8 @@
 //! skopeo, buildah, podman, docker, oras and cosign with storage, settings and credentials of their own.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,6 +17,14 @@ use crate::{Command, Engine, Scratch, tool};
 const MOST_OPEN_FILES: u64 = 1_048_576;
 /// Linux's own limit of process ids where the machine does not say.
 const DEFAULT_MOST_PROCESSES: u64 = 32_768;
+/// runc for a podman that may not use control groups, because the machine's belong to somebody else: it is told so in words of crun's.
+const RUNC_WITHOUT_GROUPS: &str = r#"#!/bin/sh
+for word do
+    shift
+    case $word in --cgroup-manager | --cgroup-manager=disabled | disabled) ;; *) set -- "$@" "$word" ;; esac
+done
+exec runc "$@"
+"#;
 /// How long an engine may take to tidy up after its last container.
 const CLEANUP_LIMIT: Duration = Duration::from_secs(10);
 
@@ -148,6 +157,10 @@ impl Containers {
             .env("CONTAINERS_REGISTRIES_CONF", folder.join("registries.conf"))
             .env("REGISTRY_AUTH_FILE", folder.join("docker/config.json"))
             .env("DOCKER_CONFIG", folder.join("docker"));
+        if in_user_namespace() {
+            // Else podman takes its user for the machine's root, and gives containers to groups that do not exist here.
+            command = command.env("_CONTAINERS_USERNS_CONFIGURED", "done").env("_CONTAINERS_ROOTLESS_UID", "0");
+        }
         if let Some(authority) = &self.trusted {
             command = command.env("SSL_CERT_FILE", authority).env("SSL_CERT_DIR", "/nonexistent");
         }
@@ -160,6 +173,20 @@ impl Containers {
         command
     }
 
+    /// What podman's settings say of control groups, in `[containers]`, of the runtime, in `[engine]`, and of runtimes of our own.
+    fn runtime(&self) -> (&'static str, String, String) {
+        if !in_user_namespace() {
+            return ("", "runtime = \"runc\"\n".to_owned(), String::new());
+        }
+        let script = self.scratch.write("runc", RUNC_WITHOUT_GROUPS);
+        fs::set_permissions(&script, Permissions::from_mode(0o755)).expect("a file of our own can be made a program");
+        // The list has another name in the manual than in some versions of the program.
+        let lists = ["runtime_supports_nocgroup", "runtime_supports_nocgroups"];
+        let lists: String = lists.map(|name| format!("{name} = [\"runc-without-groups\"]\n")).concat();
+        let runtimes = format!("[engine.runtimes]\nrunc-without-groups = [\"{}\"]\n", script.display());
+        ("cgroups = \"disabled\"\n", format!("runtime = \"runc-without-groups\"\n{lists}"), runtimes)
+    }
+
     fn write_settings(&self) {
         let folder = self.scratch.path();
         for name in ["storage", "run", "tmp", "runtime", "networks", "docker"] {
@@ -167,6 +194,7 @@ impl Containers {
         }
         let path = |name: &str| folder.join(name).display().to_string();
         let (files, processes) = limits();
+        let (groups, runtime, runtimes) = self.runtime();
         // The runtime, the cgroup manager and the file of events work without systemd and on every cgroup version.
         // Locks and state lie in the folder: engines of other tests must not see them.
         self.scratch.write(
@@ -175,14 +203,16 @@ impl Containers {
                 "[containers]\n\
                  default_ulimits = [\"nofile={files}:{files}\", \"nproc={processes}:{processes}\"]\n\
                  netns = \"none\"\n\
+                 {groups}\
                  [engine]\n\
                  cgroup_manager = \"cgroupfs\"\n\
+                 {runtime}\
                  events_logger = \"file\"\n\
-                 runtime = \"runc\"\n\
                  lock_type = \"file\"\n\
                  tmp_dir = \"{}\"\n\
                  [network]\n\
-                 network_config_dir = \"{}\"\n",
+                 network_config_dir = \"{}\"\n\
+                 {runtimes}",
                 path("run/libpod"),
                 path("networks"),
             ),
@@ -216,6 +246,12 @@ impl Drop for Containers {
             wait_or_kill(watcher);
         }
     }
+}
+
+/// Whether this process is nobody special outside the user namespace that it is in.
+fn in_user_namespace() -> bool {
+    let map = fs::read_to_string("/proc/self/uid_map").expect("a running Linux has /proc");
+    map.split_ascii_whitespace().nth(2) != Some("4294967295")
 }
 
 /// Processes whose command line names the folder, held so that their ids cannot be reused.
