@@ -137,7 +137,8 @@ fn gate(inputs: &Inputs<'_>) -> NetworkStep {
 
 fn private_endpoint(rules: &crate::NetworkRules, endpoint: &ResourceId) -> Result<Via, NetworkBlocker> {
     // Ids of endpoints differ at their end: looking there first spares the long common beginning of two hundred of them.
-    let end = |id: &ResourceId| id.key().as_bytes().last_chunk::<8>().copied();
+    let end =
+        |id: &ResourceId| id.as_str().as_bytes().last_chunk::<8>().map(|end| end.map(|byte| byte.to_ascii_lowercase()));
     let wanted = end(endpoint);
     let connections = rules.private_endpoints.iter();
     let connections = connections.filter(|known| end(&known.endpoint) == wanted && known.endpoint == *endpoint);

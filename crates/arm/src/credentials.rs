@@ -37,7 +37,7 @@ pub(crate) async fn regenerate(call: &Call, registry: &Resource) -> Result<Reply
 }
 
 fn admin_enabled(registry: &Resource) -> Result<(), ArmError> {
-    if registry.property(&["adminUserEnabled"]) == Some(&Value::Bool(true)) {
+    if registry.property(&["adminUserEnabled"]) == Some(Value::Bool(true)) {
         return Ok(());
     }
     Err(ArmError::new(
@@ -116,9 +116,8 @@ pub(crate) async fn generate(call: &Call, registry: &Resource) -> Result<Reply, 
 /// Writes into the token's document which passwords it has.
 fn note(token: Option<&std::sync::Arc<Resource>>, entries: &[Value]) -> Vec<Change> {
     let Some(token) = token else { return Vec::new() };
-    let mut document = token.document.clone();
-    let mut listed: Vec<Value> =
-        token.property(&["credentials", "passwords"]).and_then(Value::as_array).cloned().unwrap_or_default();
+    let mut document = token.document();
+    let mut listed = token.list(&["credentials", "passwords"]).unwrap_or_default();
     listed.retain(|known| !entries.iter().any(|entry| entry.get("name") == known.get("name")));
     listed.extend(entries.iter().cloned());
     listed.sort_by_key(|entry| entry.get("name").and_then(Value::as_str).unwrap_or_default().to_owned());
@@ -147,10 +146,8 @@ pub(crate) async fn follow(state: &ArmState, token: &Resource) {
         return;
     }
     let owner = SecretOwner::RepositoryToken(token.uid).to_string();
-    let listed = token.property(&["credentials", "passwords"]).and_then(Value::as_array);
-    let is_listed = |slot: &str| {
-        listed.is_some_and(|listed| listed.iter().any(|entry| entry.get("name").and_then(Value::as_str) == Some(slot)))
-    };
+    let listed = token.list(&["credentials", "passwords"]).unwrap_or_default();
+    let is_listed = |slot: &str| listed.iter().any(|entry| entry.get("name").and_then(Value::as_str) == Some(slot));
     let credentials = state.store.credentials();
     for known in credentials.list(&owner) {
         if !is_listed(&known.slot)

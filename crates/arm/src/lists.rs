@@ -85,7 +85,7 @@ pub(crate) fn resources(call: &Call, scope: &ResourceId) -> Result<Reply, ArmErr
 fn is_listed(resource: &Resource) -> bool {
     let lower = resource.resource_type().to_ascii_lowercase();
     let is_top = lower.matches('/').count() == 1;
-    !NOT_LISTED.iter().any(|prefix| lower.starts_with(prefix)) && (is_top || resource.document.contains_key("location"))
+    !NOT_LISTED.iter().any(|prefix| lower.starts_with(prefix)) && (is_top || resource.value(&["location"]).is_some())
 }
 
 fn in_short(estate: &Estate, resource: &Resource, call: &Call, expand: bool) -> Value {
@@ -160,8 +160,8 @@ pub(crate) fn children(call: &Call, parent: &ResourceId, kind: &str) -> Result<R
 }
 
 fn private_link_resource(registry: &Resource) -> Value {
-    let location = registry.document.get("location").and_then(Value::as_str).unwrap_or_default();
-    let region = location.to_ascii_lowercase().replace(' ', "");
+    let location = registry.value(&["location"]).unwrap_or_default();
+    let region = location.as_str().unwrap_or_default().to_ascii_lowercase().replace(' ', "");
     json!({
         "id": format!("{}/privateLinkResources/registry", registry.id),
         "name": "registry",
@@ -198,7 +198,7 @@ fn role_definitions(call: &Call, scope: &ResourceId) -> Result<Reply, ArmError> 
         let reaches =
             |one: &Resource| scope_of(&one.id).is_some_and(|own| scope.is_within(&own) || own.is_within(scope));
         let custom = estate.list(&everywhere, types::ROLE_DEFINITIONS).filter(|one| reaches(one));
-        let custom = custom.filter(|one| fits(one.text(&["roleName"]).unwrap_or_default(), "CustomRole"));
+        let custom = custom.filter(|one| fits(&one.text(&["roleName"]).unwrap_or_default(), "CustomRole"));
         values.extend(custom.map(|one| shown(estate, one, call)));
     });
     Ok(Reply::list(values))
@@ -213,7 +213,7 @@ fn may_read(rights: &Rights, resource: &Resource) -> bool {
 }
 
 fn exists(estate: &Estate, scope: &ResourceId) -> Result<(), ArmError> {
-    let is_scope = scope.key() == "/" || estate.get(scope).is_some();
+    let is_scope = scope.is_root() || estate.get(scope).is_some();
     if is_scope { Ok(()) } else { Err(not_found(estate, scope)) }
 }
 
@@ -223,12 +223,12 @@ pub(crate) fn unknown_filter(key: &str) -> ArmError {
 
 /// One page, in the order given (by id), with a link to the next.
 fn page(call: &Call, found: &[&Resource], show: impl Fn(&Resource) -> Value) -> Reply {
-    let after = call.query.get("$skiptoken").unwrap_or_default();
-    let rest = found.iter().skip_while(|resource| !after.is_empty() && resource.id.key() <= after);
-    let mut page: Vec<&&Resource> = rest.take(PAGE + 1).collect();
+    let after = call.query.get("$skiptoken").and_then(|text| text.parse::<ResourceId>().ok());
+    let seen = after.map_or(0, |after| found.partition_point(|resource| resource.id <= after));
+    let mut page: Vec<&&Resource> = found.iter().skip(seen).take(PAGE + 1).collect();
     let has_more = page.len() > PAGE;
     page.truncate(PAGE);
-    let next = page.last().filter(|_| has_more).map(|last| next_link(call, last.id.key()));
+    let next = page.last().filter(|_| has_more).map(|last| next_link(call, last.id.as_str()));
     let mut body = json!({"value": page.into_iter().map(|resource| show(resource)).collect::<Vec<_>>()});
     if let (Some(next), Some(body)) = (next, body.as_object_mut()) {
         body.insert("nextLink".into(), next.into());
@@ -249,5 +249,5 @@ fn next_link(call: &Call, last: &str) -> String {
 
 /// The principal that a role assignment names.
 pub(crate) fn principal_in(resource: &Resource) -> Option<PrincipalId> {
-    resource.text(&["principalId"]).and_then(role_id).map(|id: Uuid| PrincipalId(id))
+    resource.text(&["principalId"]).as_deref().and_then(role_id).map(|id: Uuid| PrincipalId(id))
 }

@@ -196,10 +196,10 @@ impl PutPlan {
             place_exists(estate, &id)?;
         }
         let expected = precondition(&self.headers, existing)?;
-        let stored = existing.map(|resource| &resource.document);
-        let document = match (self.is_patch, stored) {
+        let stored = existing.map(|resource| resource.document());
+        let document = match (self.is_patch, stored.as_ref()) {
             (true, Some(stored)) => merge::patch(&resource_type, stored, &self.body, self.version),
-            _ => merge::put(&resource_type, stored, &self.body, self.version),
+            _ => merge::put(&resource_type, stored.as_ref(), &self.body, self.version),
         };
         let mut draft = Draft {
             estate,
@@ -225,8 +225,8 @@ impl PutPlan {
 
 /// Fills in the `identity` block; whoever attaches a user-assigned identity must be allowed to.
 fn settle_identity(draft: &mut Draft<'_>, body: &Document, action: &str) -> Result<(), ArmError> {
-    let before = draft.existing.map(|resource| &resource.document);
-    let known = before.and_then(identity::system_principal);
+    let before = draft.existing.map(|resource| resource.document());
+    let known = before.as_ref().and_then(identity::system_principal);
     let given = body.get("identity").and_then(|block| block.get("principalId")).and_then(Value::as_str);
     let system = known.unwrap_or_else(|| draft.new_principal(given));
     let estate = draft.estate;
@@ -235,7 +235,7 @@ fn settle_identity(draft: &mut Draft<'_>, body: &Document, action: &str) -> Resu
         identity::settle(&mut document, draft.state.identity.tenant(), || system, |id| estate.user_identity(id));
     draft.document = document;
     settled?;
-    let attached = before.map(identity::user_identities).unwrap_or_default();
+    let attached = before.as_ref().map(identity::user_identities).unwrap_or_default();
     for id in identity::user_identities(&draft.document) {
         if !attached.contains(&id) && !draft.rights.may(ASSIGN_IDENTITY, &id) {
             return Err(draft.caller.forbidden_linked(action, &draft.id, ASSIGN_IDENTITY, &id));
@@ -272,7 +272,7 @@ fn place_exists(estate: &Estate, id: &ResourceId) -> Result<(), ArmError> {
         return Err(not_found(estate, &subscription));
     }
     let Some(parent) = id.parent() else { return Ok(()) };
-    let is_there = parent.key() == "/" || estate.get(&parent).is_some();
+    let is_there = parent.is_root() || estate.get(&parent).is_some();
     if is_there {
         return Ok(());
     }
@@ -374,7 +374,7 @@ pub(crate) async fn delete(call: Call, id: ResourceId) -> Result<Reply, ArmError
 
 fn application_id(resource: &Resource) -> Option<Uuid> {
     let id = resource.id.is_type(types::APPLICATIONS).then(|| resource.text(&["appId"]))??;
-    Uuid::try_parse(id).ok()
+    Uuid::try_parse(&id).ok()
 }
 
 fn has_secrets(resource: &Resource) -> bool {

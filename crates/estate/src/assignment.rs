@@ -67,7 +67,7 @@ impl Assignment {
             }
         }
         let principal = resource.text(&["principalId"]).and_then(|text| text.parse().ok());
-        let role = resource.text(&["roleDefinitionId"]).and_then(role_id);
+        let role = resource.text(&["roleDefinitionId"]).as_deref().and_then(role_id);
         let condition = match resource.property(&["condition"]) {
             None => None,
             Some(Value::String(text)) if text.trim().is_empty() => None,
@@ -78,7 +78,7 @@ impl Assignment {
             Some(_) => return Err(problem("`condition` is not a text")),
         };
         let version = resource.property(&["conditionVersion"]);
-        if condition.is_some() && version.is_some_and(|version| version.as_str() != Some(CONDITION_VERSION)) {
+        if condition.is_some() && version.is_some_and(|version| version != CONDITION_VERSION) {
             return Err(problem("`conditionVersion` is not 2.0"));
         }
         Ok(Self {
@@ -139,11 +139,9 @@ impl Denial {
                 let problem = Problem::new(&resource.id, "cannot be read: it takes everything away from everybody");
                 (vec![EVERYBODY], Vec::new(), Arc::from([everything]), None, Some(problem))
             };
-        let reaches_below =
-            resource.property(&["doNotApplyToChildScopes"]).is_none_or(|value| value != &Value::Bool(true));
-        let name = resource.text(&["denyAssignmentName"]).unwrap_or_else(|| resource.id.name());
-        let assignment =
-            DenyAssignment { id: resource.id.clone(), name: name.into(), scope, reaches_below, permissions, condition };
+        let reaches_below = resource.property(&["doNotApplyToChildScopes"]).is_none_or(|value| value != true);
+        let name = resource.text(&["denyAssignmentName"]).map_or_else(|| resource.id.name().into(), Into::into);
+        let assignment = DenyAssignment { id: resource.id.clone(), name, scope, reaches_below, permissions, condition };
         (Some(Self { assignment, principals, excluded }), problem)
     }
 

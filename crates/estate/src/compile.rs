@@ -83,7 +83,8 @@ impl Estate {
         connections
             .filter_map(|connection| {
                 let endpoint = connection.text(&["privateEndpoint", "id"]).and_then(|id| id.parse().ok());
-                let status = connection.text(&["privateLinkServiceConnectionState", "status"]).and_then(status_named);
+                let status = connection.text(&["privateLinkServiceConnectionState", "status"]);
+                let status = status.as_deref().and_then(status_named);
                 if endpoint.is_none() || status.is_none() {
                     problems
                         .push(Problem::new(&connection.id, "has no readable endpoint and status: it lets nobody in"));
@@ -191,7 +192,8 @@ impl Estate {
             return ScopeMapActions::parse(lines.iter()).map_err(|error| error.to_string());
         }
         let map = self.get(&id).ok_or_else(|| format!("scope map `{}` is gone: {NOTHING}", id.name()))?;
-        let lines = map.property(&["actions"]).and_then(Value::as_array);
+        let actions = map.property(&["actions"]);
+        let lines = actions.as_ref().and_then(Value::as_array);
         let lines = lines.and_then(|lines| lines.iter().map(Value::as_str).collect::<Option<Vec<&str>>>());
         let lines = lines.ok_or_else(|| format!("scope map `{}` has no list of actions: {NOTHING}", id.name()))?;
         ScopeMapActions::parse(lines).map_err(|error| format!("scope map `{}`: {error}: {NOTHING}", id.name()))
@@ -208,7 +210,7 @@ struct Given {
 
 fn grant(assignment: &Assignment, given: &Given) -> Grant {
     Grant {
-        assignment: assignment.id.as_str().into(),
+        assignment: assignment.id.shared(),
         role: Arc::clone(&given.role),
         actions: given.here,
         other_mode_actions: given.other,

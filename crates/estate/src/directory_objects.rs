@@ -46,17 +46,16 @@ impl Principal {
 pub(crate) fn principal_of(resource: &Resource) -> Option<Principal> {
     let resource_type = resource.resource_type();
     let is = |name: &str| resource_type.eq_ignore_ascii_case(name);
-    let name = resource.text(&["displayName"]).unwrap_or_else(|| resource.id.name());
-    let uuid = |path: &str| resource.text(&[path]).and_then(|text| Uuid::try_parse(text).ok());
+    let uuid = |path: &str| resource.text(&[path]).and_then(|text| Uuid::try_parse(&text).ok());
     let object = |kind| -> Option<Principal> {
         Some(Principal {
             id: resource.id.name().parse().ok()?,
             client_id: uuid("appId"),
             kind,
-            display_name: name.into(),
+            display_name: resource.text(&["displayName"]).map_or_else(|| resource.id.name().into(), Into::into),
             owner: Some(resource.id.clone()),
             // Anything but `true` that is there switches the account off.
-            enabled: resource.property(&["accountEnabled"]).is_none_or(|value| value == &Value::Bool(true)),
+            enabled: resource.property(&["accountEnabled"]).is_none_or(|value| value == true),
             groups: Vec::new(),
         })
     };
@@ -72,7 +71,7 @@ pub(crate) fn principal_of(resource: &Resource) -> Option<Principal> {
     let (id, client_id) = if is(USER_ASSIGNED_IDENTITIES) {
         (PrincipalId(uuid("principalId")?), uuid("clientId"))
     } else {
-        (identity::system_principal(&resource.document)?, None)
+        (identity::system_in(&resource.value(&["identity"])?)?, None)
     };
     Some(Principal {
         id,

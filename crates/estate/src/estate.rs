@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use postern_access::{DenyAssignment, ManagementGrant, Workload, WorkloadIdentity};
@@ -14,7 +15,7 @@ use crate::types::{
     DENY_ASSIGNMENTS, GROUPS, PRICINGS, PRIVATE_ENDPOINT_CONNECTIONS, REGISTRIES, ROLE_ASSIGNMENTS, ROLE_DEFINITIONS,
     SUBSCRIPTIONS, USER_ASSIGNED_IDENTITIES,
 };
-use crate::{Assignment, Document, Principal, Problem, Resource, Rights, identity};
+use crate::{Assignment, Document, Packed, Principal, Problem, Resource, Rights, identity};
 
 mod index;
 
@@ -30,7 +31,6 @@ pub struct Estate {
     resources: HashMap<ResourceId, Arc<Resource>>,
     /// By lower-case type.
     by_type: HashMap<Box<str>, BTreeSet<ResourceId>>,
-    children: HashMap<ResourceId, BTreeSet<ResourceId>>,
     /// By lower-case name: names are unique among all registries.
     registries: Index<Box<str>, ResourceId>,
     /// By scope.
@@ -82,6 +82,7 @@ impl Estate {
             let id = document.get("id").and_then(Value::as_str).ok_or(EstateError::NoId { index })?;
             let id: ResourceId = id.parse().map_err(|source| EstateError::BadId { index, source })?;
             let moment = Timestamp::from_unix_seconds(0);
+            let content = Packed::new(&id, document);
             estate.insert(Arc::new(Resource {
                 id,
                 uid: ResourceUid(Uuid::from_u128(index as u128 + 1)),
@@ -89,7 +90,7 @@ impl Estate {
                 etag: String::new(),
                 created: moment,
                 updated: moment,
-                document,
+                content,
             }));
         }
         Ok(estate)
@@ -140,9 +141,6 @@ impl Estate {
         let id = &resource.id;
         let resource_type = resource.resource_type().to_ascii_lowercase();
         let is = |name: &str| resource_type.eq_ignore_ascii_case(name);
-        if let Some(parent) = id.parent() {
-            self.children.entry(parent).or_default().insert(id.clone());
-        }
         if is(REGISTRIES) {
             self.registries.insert(lower_name(id), id.clone());
         }
@@ -190,7 +188,7 @@ impl Estate {
 
     fn index_role(&mut self, resource: &Resource) {
         let Ok(id) = Uuid::try_parse(resource.id.name()) else { return };
-        let name = resource.text(&["roleName"]).unwrap_or_else(|| resource.id.name()).into();
+        let name = resource.text(&["roleName"]).map_or_else(|| resource.id.name().into(), Into::into);
         if let Some(permissions) = permissions_of(resource) {
             self.roles.entry(id).or_default().insert(resource.id.clone(), Role { name, permissions });
         } else {
@@ -203,9 +201,6 @@ impl Estate {
         let id = &resource.id;
         let resource_type = resource.resource_type().to_ascii_lowercase();
         let is = |name: &str| resource_type.eq_ignore_ascii_case(name);
-        if let Some(parent) = id.parent() {
-            take_from(&mut self.children, &parent, id);
-        }
         if is(REGISTRIES) {
             self.registries.remove(&lower_name(id), id);
         }
@@ -255,38 +250,24 @@ impl Estate {
         resource_type: &str,
     ) -> impl Iterator<Item = &'a Arc<Resource>> + 'a {
         let ids = self.by_type.get(resource_type.to_ascii_lowercase().as_str());
-        let prefix = if scope.key() == "/" { "" } else { scope.key() };
-        ids.into_iter()
-            .flat_map(move |ids| ids.range(scope.clone()..).take_while(move |id| id.key().starts_with(prefix)))
-            .filter(move |id| id.is_within(scope))
-            .filter_map(|id| self.resources.get(id))
-    }
-
-    /// The resources one level below, by id.
-    pub fn children<'a>(&'a self, parent: &ResourceId) -> impl Iterator<Item = &'a Arc<Resource>> + 'a {
-        self.children.get(parent).into_iter().flatten().filter_map(|id| self.resources.get(id))
+        ids.into_iter().flat_map(|ids| within(ids, scope)).filter_map(|id| self.resources.get(id))
     }
 
     /// The children of one type, by id.
     pub fn children_of_type<'a>(
         &'a self,
-        parent: &ResourceId,
-        resource_type: &'a str,
+        parent: &'a ResourceId,
+        resource_type: &str,
     ) -> impl Iterator<Item = &'a Arc<Resource>> + 'a {
-        self.children(parent).filter(move |child| child.id.is_type(resource_type))
+        self.list(parent, resource_type).filter(|child| child.id.parent().as_ref() == Some(parent))
     }
 
     /// Everything below a resource that cannot outlive it, the deepest first.
     pub fn descendants(&self, id: &ResourceId) -> Vec<ResourceId> {
-        let mut found = Vec::new();
-        let mut open = vec![id.clone()];
-        while let Some(parent) = open.pop() {
-            let children = self.children.get(&parent).into_iter().flatten();
-            open.extend(children.clone().cloned());
-            found.extend(children.cloned());
-        }
-        found.reverse();
-        found
+        let all = self.by_type.values().flat_map(|ids| within(ids, id));
+        let mut below: Vec<ResourceId> = all.filter(|found| *found != id).cloned().collect();
+        below.sort_by_cached_key(|id| std::cmp::Reverse(id.segments().count()));
+        below
     }
 
     /// The registry of this name, whatever its case. None when two claim the name.
@@ -361,9 +342,10 @@ impl Estate {
     /// A resource as the caller of a connection: its identities are those its document names and that exist.
     pub fn workload(&self, id: &ResourceId) -> Option<Workload> {
         let resource = self.resources.get(id)?;
-        let system = identity::system_principal(&resource.document)
+        let block = resource.value(&["identity"]).unwrap_or_default();
+        let system = identity::system_in(&block)
             .map(|principal| WorkloadIdentity { principal, kind: IdentityKind::SystemAssigned });
-        let user = identity::user_identities(&resource.document).into_iter().filter_map(|id| {
+        let user = identity::users_in(&block).into_iter().filter_map(|id| {
             let (principal, _) = self.user_identity(&id)?;
             Some(WorkloadIdentity { principal, kind: IdentityKind::UserAssigned })
         });
@@ -466,6 +448,12 @@ impl Estate {
 /// The id and every scope above it, the root last.
 pub(crate) fn scopes_of(id: &ResourceId) -> Vec<ResourceId> {
     std::iter::successors(Some(id.clone()), ResourceId::parent).collect()
+}
+
+/// Those that are the scope or below it, in order.
+fn within<'a>(ids: &'a BTreeSet<ResourceId>, scope: &'a ResourceId) -> impl Iterator<Item = &'a ResourceId> + 'a {
+    let below = ids.range((Bound::Excluded(scope.first_below()), Bound::Unbounded));
+    ids.get(scope).into_iter().chain(below.take_while(|id| id.is_within(scope)))
 }
 
 /// The private endpoint that a connection names.

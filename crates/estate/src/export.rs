@@ -12,7 +12,7 @@ pub fn export(estate: &Estate, scope: &ResourceId, may: impl Fn(&ResourceId) -> 
     let resources = estate.iter().filter(|resource| resource.id.is_within(scope) && may(&resource.id));
     let mut documents: Vec<Document> = resources
         .map(|resource| {
-            let mut document = resource.document.clone();
+            let mut document = resource.document();
             document.insert("id".into(), resource.id.as_str().into());
             document.insert("name".into(), resource.id.name().into());
             document.insert("type".into(), resource.resource_type().into());

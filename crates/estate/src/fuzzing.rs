@@ -7,7 +7,7 @@ use postern_model::{ResourceId, ResourceUid, Timestamp};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::{ApiVersion, Document, Estate, Resource, export, import, merge, types, validate};
+use crate::{ApiVersion, Document, Estate, Packed, Resource, export, import, merge, types, validate};
 
 const GROUP: &str = "/subscriptions/00000000-0000-4000-8000-000000000051/resourceGroups/g";
 const VERSIONS: [ApiVersion; 3] = [ApiVersion::stable(2019, 5, 1), ApiVersion::preview(2024, 1, 1), ApiVersion::NEWEST];
@@ -75,6 +75,8 @@ fn body_of_everything(body: &Document) {
         let _ = validate::token(&estate, &id, body);
         let _ = validate::role_assignment(&estate, &id, body, |_| true);
         let moment = Timestamp::from_unix_seconds(0);
+        let content = Packed::new(&id, body.clone());
+        assert_eq!(content.document(&id), *body, "packing loses nothing");
         let _ = validate::role_definition(&Resource {
             id,
             uid: ResourceUid(Uuid::nil()),
@@ -82,7 +84,7 @@ fn body_of_everything(body: &Document) {
             etag: String::new(),
             created: moment,
             updated: moment,
-            document: body.clone(),
+            content,
         });
     }
     let _ = validate::private_endpoint_connection(body);

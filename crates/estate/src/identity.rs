@@ -4,7 +4,6 @@ use postern_model::{PrincipalId, ResourceId, TenantId};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::resource::value_at;
 use crate::types::USER_ASSIGNED_IDENTITIES;
 use crate::{Document, Refusal, RefusalCode};
 
@@ -47,26 +46,36 @@ impl IdentityTypes {
 
     /// The types that a document's block names; none when it cannot be read.
     pub fn of(document: &Document) -> Self {
-        let text = value_at(document, &["identity", "type"]).and_then(Value::as_str);
-        text.and_then(Self::parse).unwrap_or_default()
+        document.get("identity").map(Self::in_block).unwrap_or_default()
+    }
+
+    fn in_block(block: &Value) -> Self {
+        block.get("type").and_then(Value::as_str).and_then(Self::parse).unwrap_or_default()
     }
 }
 
 /// The object id of a document's system-assigned identity.
 pub fn system_principal(document: &Document) -> Option<PrincipalId> {
-    if !IdentityTypes::of(document).system {
-        return None;
-    }
-    value_at(document, &["identity", "principalId"])?.as_str()?.parse().ok()
+    system_in(document.get("identity")?)
+}
+
+/// The same, of the `identity` block alone.
+pub(crate) fn system_in(block: &Value) -> Option<PrincipalId> {
+    block.get("principalId").filter(|_| IdentityTypes::in_block(block).system)?.as_str()?.parse().ok()
 }
 
 /// The ids of the user-assigned identities that a document's block names.
 pub fn user_identities(document: &Document) -> Vec<ResourceId> {
-    if !IdentityTypes::of(document).user {
+    document.get("identity").map(users_in).unwrap_or_default()
+}
+
+/// The same, of the `identity` block alone.
+pub(crate) fn users_in(block: &Value) -> Vec<ResourceId> {
+    if !IdentityTypes::in_block(block).user {
         return Vec::new();
     }
-    let block = value_at(document, &["identity", "userAssignedIdentities"]).and_then(Value::as_object);
-    let ids = block.into_iter().flat_map(Document::keys).filter_map(|id| id.parse::<ResourceId>().ok());
+    let named = block.get("userAssignedIdentities").and_then(Value::as_object);
+    let ids = named.into_iter().flat_map(Document::keys).filter_map(|id| id.parse::<ResourceId>().ok());
     ids.filter(|id| id.is_type(USER_ASSIGNED_IDENTITIES)).collect()
 }
 

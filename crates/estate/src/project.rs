@@ -1,7 +1,7 @@
 use postern_model::ResourceId;
 use serde_json::{Map, Value, json};
 
-use crate::resource::{remove_at, set_at, value_at};
+use crate::resource::{remove_at, set_at, text, value_at};
 use crate::schema::{PROPERTIES, SUBNET_KEYS, knows_private_link, knows_regional_endpoints};
 use crate::types::{PRIVATE_ENDPOINT_CONNECTIONS, REGISTRIES, RESOURCE_GROUPS, ROLE_ASSIGNMENTS, SCOPE_MAPS, TOKENS};
 use crate::{ApiVersion, Document, Estate, RegistryView, Resource, Sku};
@@ -71,7 +71,7 @@ impl Estate {
         if properties.get("dataEndpointEnabled") != Some(&Value::Bool(true)) {
             return Vec::new();
         }
-        let location = registry.document.get("location").and_then(Value::as_str).unwrap_or_default();
+        let location = registry.value(&["location"]).and_then(text).unwrap_or_default();
         let region = location.to_ascii_lowercase().replace(' ', "");
         vec![format!("{}.{region}.data.{}", registry.id.name().to_ascii_lowercase(), self.suffix()).into()]
     }
@@ -102,7 +102,7 @@ impl Estate {
 }
 
 fn envelope(resource: &Resource, resource_type: &str) -> Document {
-    let mut document = resource.document.clone();
+    let mut document = resource.document();
     let name = document.get("name").and_then(Value::as_str).unwrap_or_else(|| resource.id.name()).to_owned();
     // A name that is not the id's own is a leftover of the file it came from.
     let name = if name.eq_ignore_ascii_case(resource.id.name()) { name } else { resource.id.name().to_owned() };

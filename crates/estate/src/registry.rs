@@ -37,8 +37,9 @@ impl RegistryView {
     /// Reads the document. Absent properties have their documented defaults.
     pub fn read(registry: &Resource) -> (Self, Vec<Problem>) {
         let empty = Document::new();
+        let document = registry.document();
         let mut reader = Reader {
-            properties: match registry.document.get("properties") {
+            properties: match document.get("properties") {
                 None | Some(Value::Null) => &empty,
                 Some(Value::Object(properties)) => properties,
                 Some(_) => return Self::unreadable(registry),
@@ -46,8 +47,7 @@ impl RegistryView {
             registry: &registry.id,
             problems: Vec::new(),
         };
-        let sku =
-            value_at(&registry.document, &["sku", "name"]).and_then(Value::as_str).and_then(|name| name.parse().ok());
+        let sku = value_at(&document, &["sku", "name"]).and_then(Value::as_str).and_then(|name| name.parse().ok());
         if sku.is_none() {
             reader.report("sku.name", "is not one of Basic, Standard, Premium: limits of Basic apply");
         }

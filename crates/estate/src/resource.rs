@@ -3,8 +3,12 @@ use std::fmt;
 use postern_model::{ResourceId, ResourceUid, Timestamp};
 use serde_json::{Map, Value};
 
+use crate::Packed;
+
 /// A resource's whole envelope: `id`, `name`, `type`, `location`, `tags`, `sku`, `identity`, `properties` and whatever else came.
 pub type Document = Map<String, Value>;
+
+const PROPERTIES: &str = "properties";
 
 /// One resource of the estate.
 #[derive(Clone)]
@@ -22,7 +26,7 @@ pub struct Resource {
     /// When it last changed.
     pub updated: Timestamp,
     /// The content, lossless.
-    pub document: Document,
+    pub content: Packed,
 }
 
 impl Resource {
@@ -31,19 +35,34 @@ impl Resource {
         self.id.resource_type().unwrap_or_default()
     }
 
+    /// The content as a document, made anew each time. Who wants little of it looks at that alone.
+    pub fn document(&self) -> Document {
+        self.content.document(&self.id)
+    }
+
+    /// A value below the document, other than its `id`, `name` and `type`.
+    pub fn value(&self, path: &[&str]) -> Option<Value> {
+        self.content.value_at(path)
+    }
+
     /// The `properties`, if there are any.
-    pub fn properties(&self) -> Option<&Document> {
-        self.document.get("properties").and_then(Value::as_object)
+    pub fn properties(&self) -> Option<Document> {
+        object(self.value(&[PROPERTIES])?)
     }
 
     /// A value below `properties`.
-    pub fn property(&self, path: &[&str]) -> Option<&Value> {
-        value_at(self.properties()?, path)
+    pub fn property(&self, path: &[&str]) -> Option<Value> {
+        self.value(&[&[PROPERTIES], path].concat())
     }
 
     /// A text below `properties`.
-    pub fn text(&self, path: &[&str]) -> Option<&str> {
-        self.property(path).and_then(Value::as_str)
+    pub fn text(&self, path: &[&str]) -> Option<String> {
+        self.property(path).and_then(text)
+    }
+
+    /// A list below `properties`.
+    pub fn list(&self, path: &[&str]) -> Option<Vec<Value>> {
+        self.property(path).and_then(|value| if let Value::Array(list) = value { Some(list) } else { None })
     }
 }
 
@@ -56,6 +75,14 @@ impl fmt::Debug for Resource {
             .field("generation", &self.generation)
             .finish_non_exhaustive()
     }
+}
+
+fn object(value: Value) -> Option<Document> {
+    if let Value::Object(object) = value { Some(object) } else { None }
+}
+
+pub(crate) fn text(value: Value) -> Option<String> {
+    if let Value::String(text) = value { Some(text) } else { None }
 }
 
 /// A value below an object; `null` counts as absent.

@@ -65,7 +65,10 @@ fn operation(action: &str) -> Cow<'_, str> {
 }
 
 fn is_directory_object(id: &ResourceId) -> bool {
-    id.key().starts_with("/providers/microsoft.graph/")
+    const NAMESPACE: [&str; 2] = ["providers", "Microsoft.Graph"];
+    let start = id.segments().take(NAMESPACE.len());
+    id.segments().nth(NAMESPACE.len()).is_some()
+        && start.zip(NAMESPACE).all(|(own, name)| own.eq_ignore_ascii_case(name))
 }
 
 #[cfg(test)]

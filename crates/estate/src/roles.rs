@@ -36,8 +36,7 @@ pub fn custom_role(resource: &Resource) -> Option<RoleDefinition> {
 }
 
 pub(crate) fn permissions_of(resource: &Resource) -> Option<Arc<[Permissions]>> {
-    let entries = resource.property(&["permissions"])?.as_array()?;
-    entries.iter().map(permission).collect()
+    resource.property(&["permissions"])?.as_array()?.iter().map(permission).collect()
 }
 
 fn permission(entry: &Value) -> Option<Permissions> {

@@ -9,14 +9,11 @@ const MAX_RESOURCE_ID_BYTES: usize = 2048;
 /// The id of an ARM resource or scope: `/subscriptions/{s}/resourceGroups/{g}/providers/{namespace}/{type}/{name}…`.
 ///
 /// Compared without regard to case, kept with it. `/` is the root scope. Doubled slashes are collapsed and a
-/// trailing one is dropped.
+/// trailing one is dropped. Kept once however many have it: cheap to clone.
 ///
 /// Source: Azure Resource Manager, resource id format (read 2026-11).
 #[derive(Clone)]
-pub struct ResourceId {
-    text: Arc<str>,
-    key: Arc<str>,
-}
+pub struct ResourceId(Arc<str>);
 
 /// Why a text is not a resource id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -39,23 +36,32 @@ impl ResourceId {
     }
 
     fn from_normal(text: String) -> Self {
-        let key: Arc<str> = text.to_ascii_lowercase().into();
-        Self { text: if *key == *text { Arc::clone(&key) } else { text.into() }, key }
+        Self(text.into())
+    }
+
+    /// Whether it is the root scope.
+    pub fn is_root(&self) -> bool {
+        &*self.0 == "/"
     }
 
     /// The id as it was written, without doubled slashes.
     pub fn as_str(&self) -> &str {
-        &self.text
+        &self.0
     }
 
-    /// The id in lower case: what it is compared by.
-    pub fn key(&self) -> &str {
-        &self.key
+    /// The same text, shared.
+    pub fn shared(&self) -> Arc<str> {
+        Arc::clone(&self.0)
+    }
+
+    /// The id in lower case: what it is compared by. Made anew each time.
+    pub fn key(&self) -> String {
+        self.0.to_ascii_lowercase()
     }
 
     /// The segments between the slashes.
     pub fn segments(&self) -> impl DoubleEndedIterator<Item = &str> {
-        self.text.split('/').filter(|segment| !segment.is_empty())
+        self.0.split('/').filter(|segment| !segment.is_empty())
     }
 
     /// The last segment; empty for the root.
@@ -113,18 +119,25 @@ impl ResourceId {
         Some(Self::from_normal(format!("/{}", segments.iter().take(kept).copied().collect::<Vec<_>>().join("/"))))
     }
 
+    /// Comes in order just before every id that is below this one.
+    pub fn first_below(&self) -> Self {
+        if self.is_root() { self.clone() } else { Self::from_normal(format!("{}/", self.0)) }
+    }
+
     /// This id with `/type/name` appended.
     pub fn child(&self, resource_type: &str, name: &str) -> Self {
-        let base = self.text.trim_end_matches('/');
+        let base = self.0.trim_end_matches('/');
         Self::from_normal(format!("{base}/{resource_type}/{name}"))
     }
 
     /// Whether this id is `scope` or below it, by whole segments.
     pub fn is_within(&self, scope: &Self) -> bool {
-        if &*scope.key == "/" {
+        if scope.is_root() {
             return true;
         }
-        self.key.strip_prefix(&*scope.key).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        let (own, scope) = (self.0.as_bytes(), scope.0.as_bytes());
+        own.split_at_checked(scope.len())
+            .is_some_and(|(start, rest)| matches!(rest.first(), None | Some(b'/')) && start.eq_ignore_ascii_case(scope))
     }
 }
 
@@ -158,7 +171,7 @@ impl FromStr for ResourceId {
 
 impl PartialEq for ResourceId {
     fn eq(&self, other: &Self) -> bool {
-        self.key == other.key
+        Arc::ptr_eq(&self.0, &other.0) || self.0.eq_ignore_ascii_case(&other.0)
     }
 }
 
@@ -166,7 +179,16 @@ impl Eq for ResourceId {}
 
 impl Hash for ResourceId {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.key.hash(state);
+        let mut folded = [0; 64];
+        for piece in self.0.as_bytes().chunks(folded.len()) {
+            if let Some(folded) = folded.get_mut(..piece.len()) {
+                folded.copy_from_slice(piece);
+                folded.make_ascii_lowercase();
+                state.write(folded);
+            }
+        }
+        // No text has this byte.
+        state.write_u8(0xff);
     }
 }
 
@@ -178,19 +200,24 @@ impl PartialOrd for ResourceId {
 
 impl Ord for ResourceId {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.key.cmp(&other.key)
+        const PIECE: usize = 16;
+        // Ids that are compared mostly begin alike, in the same case.
+        let (own, other) = (self.0.as_bytes(), other.0.as_bytes());
+        let alike = own.chunks(PIECE).zip(other.chunks(PIECE)).take_while(|(own, other)| own == other).count();
+        let [own, other] = [own, other].map(|text| text.iter().skip(alike * PIECE).map(u8::to_ascii_lowercase));
+        own.cmp(other)
     }
 }
 
 impl fmt::Display for ResourceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        f.write_str(&self.0)
     }
 }
 
 impl fmt::Debug for ResourceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        f.write_str(&self.0)
     }
 }
 
@@ -235,6 +262,33 @@ mod tests {
         assert_eq!(id(&format!("{REGISTRY}/")).as_str(), REGISTRY);
         assert_eq!(id(REGISTRY).subscription(), Some("s1"));
         assert_eq!(id(REGISTRY).resource_group(), Some("g"));
+    }
+
+    /// Every pair of these, as texts in lower case are compared and hashed.
+    #[test]
+    fn ids_are_ordered_and_hashed_as_their_lower_case() {
+        let hash = |id: &ResourceId| {
+            let mut hasher = std::hash::DefaultHasher::new();
+            id.hash(&mut hasher);
+            hasher.finish()
+        };
+        let mut ids: Vec<ResourceId> =
+            ["/", "/a", "/A", "/a-b", "/a/b", "/A/B", "/a/B/c", "/ab", "/Z", "/a/\u{e9}"].map(id).into();
+        for end in ["", "x", "X", "-y", "0", "/child", "/CHILD/z"] {
+            ids.push(id(&format!("{REGISTRY}{end}")));
+            ids.push(id(&format!("{}{end}", REGISTRY.to_uppercase())));
+        }
+        for a in &ids {
+            for b in &ids {
+                assert_eq!(a.cmp(b), a.key().cmp(&b.key()), "{a} {b}");
+                assert_eq!(a == b, a.key() == b.key(), "{a} {b}");
+                assert_eq!(hash(a) == hash(b), a == b, "{a} {b}");
+                let is_below = a.key() == b.key() || a.key().starts_with(&format!("{}/", b.key()));
+                assert_eq!(a.is_within(b), b.is_root() || is_below, "{a} {b}");
+                let comes_after = *a > b.first_below() && *a > *b;
+                assert!(!(is_below && a != b) || comes_after, "{a} {b}");
+            }
+        }
     }
 
     #[test]

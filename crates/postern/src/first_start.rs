@@ -16,6 +16,8 @@ use crate::config::Config;
 const OWNER: &str = "8e3af657-a8ff-443c-a75c-2fe8c4bcb635";
 const SLOT: &str = "bootstrap";
 const GROUP: &str = "postern";
+/// What of its subscription's document only the server may know.
+const SERVER_ONLY: &str = "postern";
 
 /// What everything else stands on.
 pub(crate) struct Ground {
@@ -44,7 +46,7 @@ pub(crate) async fn ground(directory: &Directory, config: &Config, random: &dyn 
 fn find(directory: &Directory) -> anyhow::Result<Option<Ground>> {
     let root = ResourceId::root();
     let Some(subscription) =
-        directory.list(&root, types::SUBSCRIPTIONS).into_iter().find(|found| found.document.get("postern").is_some())
+        directory.list(&root, types::SUBSCRIPTIONS).into_iter().find(|found| found.value(&[SERVER_ONLY]).is_some())
     else {
         if directory.generation() > 0 {
             bail!("the data folder has resources but no subscription of its own");
@@ -52,8 +54,9 @@ fn find(directory: &Directory) -> anyhow::Result<Option<Ground>> {
         return Ok(None);
     };
     let text = |name: &str| -> anyhow::Result<Uuid> {
-        let value = subscription.document.get("postern").and_then(|own| own.get(name)).and_then(Value::as_str);
-        value.and_then(|value| value.parse().ok()).with_context(|| format!("the subscription does not name its {name}"))
+        let value = subscription.value(&[SERVER_ONLY, name]);
+        let text = value.as_ref().and_then(Value::as_str);
+        text.and_then(|text| text.parse().ok()).with_context(|| format!("the subscription does not name its {name}"))
     };
     Ok(Some(Ground {
         tenant: text("tenantId")?,
@@ -75,7 +78,7 @@ fn first_resources(ground: &Ground, config: &Config, assignment: Uuid) -> anyhow
             "state": "Enabled",
             "tenantId": tenant,
             // What only this server needs to find again.
-            "postern": {
+            SERVER_ONLY: {
                 "tenantId": tenant,
                 "administratorObjectId": administrator,
                 "administratorClientId": administrator_client,

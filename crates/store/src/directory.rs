@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use postern_access::{RegistryRules, Settings, Workload};
-use postern_estate::{Document, Estate, Principal, Resource, types};
+use postern_estate::{Document, Estate, Packed, Principal, Resource, types};
 use postern_model::{PrincipalId, ResourceId, ResourceUid};
 use tokio::sync::Mutex;
 use uuid::Uuid;
@@ -278,16 +278,18 @@ impl Directory {
             match change {
                 Change::Put { id, document, expected } => {
                     let before = self.resource(&id);
+                    let id = before.as_ref().map_or(id, |before| before.id.clone());
+                    let text = text_of(&document)?;
                     let resource = Resource {
-                        id: before.as_ref().map_or(id, |before| before.id.clone()),
+                        content: Packed::new(&id, document),
+                        id,
                         uid: before.as_ref().map_or_else(|| ResourceUid(options.random.uuid()), |before| before.uid),
                         generation: 0,
                         etag: options.random.uuid().to_string(),
                         created: before.as_ref().map_or(now, |before| before.created),
                         updated: now,
-                        document,
                     };
-                    rows.push(ResourceChange::Put(row_of(&resource)?, expected));
+                    rows.push(ResourceChange::Put(row_of(&resource, text), expected));
                     outcome.put.push((Arc::new(resource), before.is_none()));
                 }
                 Change::Remove { id, expected } => {
@@ -297,10 +299,10 @@ impl Directory {
                         }
                         continue;
                     };
-                    rows.push(ResourceChange::Remove(id.key().to_owned(), expected));
+                    rows.push(ResourceChange::Remove(id.key(), expected));
                     outcome.removed.push(resource);
                     for below in self.with_estate(|estate| estate.descendants(&id)) {
-                        rows.push(ResourceChange::Remove(below.key().to_owned(), Expected::Any));
+                        rows.push(ResourceChange::Remove(below.key(), Expected::Any));
                         outcome.removed.extend(self.resource(&below));
                     }
                 }
@@ -405,29 +407,35 @@ fn is_this_machine(host: &str) -> bool {
     host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
-fn row_of(resource: &Resource) -> Result<ResourceRow, StoreError> {
-    Ok(ResourceRow {
-        id_key: resource.id.key().to_owned(),
+fn text_of(document: &Document) -> Result<String, StoreError> {
+    serde_json::to_string(document).map_err(|_| StoreError::Corrupt("resource document"))
+}
+
+fn row_of(resource: &Resource, document: String) -> ResourceRow {
+    ResourceRow {
+        id_key: resource.id.key(),
         id: resource.id.as_str().to_owned(),
         uid: resource.uid.to_string(),
         resource_type: resource.resource_type(),
-        document: serde_json::to_string(&resource.document).map_err(|_| StoreError::Corrupt("resource document"))?,
+        document,
         etag: resource.etag.clone(),
         generation: resource.generation,
         created: resource.created.unix_micros(),
         updated: resource.updated.unix_micros(),
-    })
+    }
 }
 
 fn resource_of(row: ResourceRow) -> Result<Resource, StoreError> {
+    let id: ResourceId = row.id.parse().map_err(|_| StoreError::Corrupt("resource id"))?;
+    let document = serde_json::from_str(&row.document).map_err(|_| StoreError::Corrupt("resource document"))?;
     Ok(Resource {
-        id: row.id.parse().map_err(|_| StoreError::Corrupt("resource id"))?,
+        content: Packed::new(&id, document),
+        id,
         uid: row.uid.parse().map_err(|_| StoreError::Corrupt("resource uid"))?,
         generation: row.generation,
         etag: row.etag,
         created: postern_model::Timestamp::from_unix_micros(row.created),
         updated: postern_model::Timestamp::from_unix_micros(row.updated),
-        document: serde_json::from_str(&row.document).map_err(|_| StoreError::Corrupt("resource document"))?,
     })
 }
 

@@ -52,7 +52,7 @@ pub(super) async fn create(call: Call, kind: Kind) -> Result<Reply, ArmError> {
                     "The appId '{client}' of the service principal does not reference a valid application object."
                 ))
             })?;
-            let name = application.text(&["displayName"]).unwrap_or(&client).to_owned();
+            let name = application.text(&["displayName"]).unwrap_or_else(|| client.clone());
             properties.entry("displayName").or_insert_with(|| name.into());
         }
         Kind::Groups => {
@@ -119,7 +119,7 @@ async fn change(
 pub(super) async fn delete(call: Call, kind: Kind, name: &str) -> Result<Reply, ArmError> {
     let resource = resource_of(&call, kind, name)?;
     if kind == Kind::Applications {
-        let client = resource.text(&["appId"]).and_then(|text| Uuid::try_parse(text).ok());
+        let client = resource.text(&["appId"]).and_then(|text| Uuid::try_parse(&text).ok());
         let principal = client.and_then(|client| call.state.directory.principal_by_client_id(client));
         if let Some(owner) = principal.and_then(|principal| principal.owner) {
             resources::delete(call.again(), owner).await?;
@@ -199,7 +199,7 @@ fn secrets_of(call: &Call, kind: Kind, name: &str) -> Result<SecretOwner, ArmErr
     let resource = resource_of(call, kind, name)?;
     match kind {
         Kind::Applications => {
-            let client = resource.text(&["appId"]).and_then(|text| Uuid::try_parse(text).ok());
+            let client = resource.text(&["appId"]).and_then(|text| Uuid::try_parse(&text).ok());
             client.map(SecretOwner::Application).ok_or_else(|| missing(name))
         }
         Kind::ServicePrincipals => credentials::secrets_of(&resource),
@@ -238,7 +238,7 @@ fn kept(body: &Document) -> Document {
 }
 
 fn properties_of(resource: &Resource) -> Document {
-    resource.document.get("properties").and_then(Value::as_object).cloned().unwrap_or_default()
+    resource.properties().unwrap_or_default()
 }
 
 fn user_password(body: &Document) -> Result<Option<Secret>, ArmError> {

@@ -4,7 +4,7 @@ use postern_access::PrincipalKind;
 use postern_estate::{Estate, Principal, Resource, types};
 use postern_identity::SecretOwner;
 use postern_model::ResourceId;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::ArmState;
@@ -20,7 +20,7 @@ pub(super) fn principal(state: &ArmState, estate: &Estate, principal: &Principal
             "@odata.type": "#microsoft.graph.user",
             "id": id,
             "displayName": principal.display_name,
-            "userPrincipalName": text("userPrincipalName").unwrap_or(&principal.display_name),
+            "userPrincipalName": text("userPrincipalName").unwrap_or_else(|| principal.display_name.to_string()),
             "mail": text("mail"),
             "accountEnabled": principal.enabled,
         }),
@@ -50,7 +50,7 @@ pub(super) fn principal(state: &ArmState, estate: &Estate, principal: &Principal
                 "appOwnerOrganizationId": tenant.to_string(),
                 "accountEnabled": principal.enabled,
                 "passwordCredentials": passwords(state, SecretOwner::Principal(principal.id)),
-                "keyCredentials": source.and_then(|source| source.property(&["keyCredentials"])).cloned()
+                "keyCredentials": source.and_then(|source| source.property(&["keyCredentials"]))
                     .unwrap_or_else(|| json!([])),
                 "tags": [],
             })
@@ -72,9 +72,8 @@ fn alternative_names(owner: &ResourceId) -> Vec<String> {
 
 /// An application registration.
 pub(super) fn application(state: &ArmState, resource: &Resource) -> Value {
-    let mut shown: Map<String, Value> =
-        resource.document.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
-    let client = resource.text(&["appId"]).and_then(|text| Uuid::try_parse(text).ok());
+    let mut shown = resource.properties().unwrap_or_default();
+    let client = resource.text(&["appId"]).and_then(|text| Uuid::try_parse(&text).ok());
     shown.insert("@odata.type".into(), "#microsoft.graph.application".into());
     shown.insert("id".into(), resource.id.name().into());
     shown.insert("createdDateTime".into(), resource.created.to_string().into());

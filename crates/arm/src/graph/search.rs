@@ -159,8 +159,8 @@ fn application(resource: &Arc<Resource>) -> Option<Entry> {
     Some(Entry {
         id: Uuid::try_parse(resource.id.name()).ok()?,
         names: vec![
-            ("appid", resource.text(&["appId"])?.to_owned()),
-            ("displayname", resource.text(&["displayName"]).unwrap_or_default().to_owned()),
+            ("appid", resource.text(&["appId"])?),
+            ("displayname", resource.text(&["displayName"]).unwrap_or_default()),
         ],
         object: Object::Application(Arc::clone(resource)),
     })
@@ -174,7 +174,7 @@ fn entry(estate: &Estate, principal: Principal) -> Entry {
         [("userprincipalname", "userPrincipalName"), ("mail", "mail"), ("mailnickname", "mailNickname")]
     {
         let own = source.filter(|_| matches!(principal.kind, PrincipalKind::User | PrincipalKind::Group));
-        names.extend(own.and_then(|source| source.text(&[property])).map(|text| (name, text.to_owned())));
+        names.extend(own.and_then(|source| source.text(&[property])).map(|text| (name, text)));
     }
     if principal.kind == PrincipalKind::User && !names.iter().any(|(name, _)| *name == "userprincipalname") {
         // What is shown for want of another.
@@ -214,8 +214,7 @@ fn holds(term: &Term, entry: &Entry) -> Result<bool, ArmError> {
             "serviceprincipalnames" => Ok(entry.has("appid", |own| own.eq_ignore_ascii_case(value))),
             "identifieruris" => Ok(match &entry.object {
                 Object::Application(resource) => resource
-                    .property(&["identifierUris"])
-                    .and_then(Value::as_array)
+                    .list(&["identifierUris"])
                     .is_some_and(|uris| uris.iter().any(|uri| uri.as_str() == Some(value))),
                 Object::Principal(_) => false,
             }),

@@ -75,7 +75,7 @@ fn with_right_to_import(call: &Call, rules: &RegistryRules) -> RegistryRules {
         let by = decision.allowed_by?;
         let actions = Actions::of(&[Action::Pull, Action::Push]);
         Some(Grant {
-            assignment: by.assignment.as_str().into(),
+            assignment: by.assignment.shared(),
             role: Arc::clone(&by.role_name),
             actions,
             other_mode_actions: actions,

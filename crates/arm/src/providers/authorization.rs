@@ -1,5 +1,5 @@
 use postern_access::{RoleDefinition, built_in_roles};
-use postern_estate::{Document, Estate, Resource, role_id, scope_of, types, validate};
+use postern_estate::{Document, Estate, Packed, Resource, role_id, scope_of, types, validate};
 use postern_model::{ResourceId, ResourceUid};
 use postern_store::Change;
 use serde_json::{Value, json};
@@ -68,6 +68,7 @@ impl Provider for RoleDefinitions {
         let properties = draft.properties()?;
         properties.insert("type".into(), "CustomRole".into());
         properties.entry("assignableScopes").or_insert_with(|| json!([scope.as_str()]));
+        let content = Packed::new(&draft.id, draft.document.clone());
         let resource = Resource {
             id: draft.id.clone(),
             uid: ResourceUid(Uuid::nil()),
@@ -75,7 +76,7 @@ impl Provider for RoleDefinitions {
             etag: String::new(),
             created: postern_model::Timestamp::from_unix_seconds(0),
             updated: postern_model::Timestamp::from_unix_seconds(0),
-            document: draft.document.clone(),
+            content,
         };
         Ok(validate::role_definition(&resource)?)
     }
@@ -84,7 +85,7 @@ impl Provider for RoleDefinitions {
     fn removed(&self, estate: &Estate, resource: &Resource, removed: &[ResourceId]) -> Result<Vec<Change>, ArmError> {
         let role = Uuid::try_parse(resource.id.name()).ok();
         let everywhere = ResourceId::root();
-        let names_it = |one: &Resource| one.text(&["roleDefinitionId"]).and_then(role_id) == role;
+        let names_it = |one: &Resource| one.text(&["roleDefinitionId"]).as_deref().and_then(role_id) == role;
         let mut assignments = estate.list(&everywhere, types::ROLE_ASSIGNMENTS);
         if assignments.any(|one| names_it(one) && !removed.contains(&one.id)) {
             return Err(ArmError::new(

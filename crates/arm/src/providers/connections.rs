@@ -18,7 +18,7 @@ pub(super) struct Connections;
 
 impl Provider for Connections {
     fn complete(&self, draft: &mut Draft<'_>) -> Result<(), ArmError> {
-        let existing = draft.existing.and_then(|resource| resource.properties()).cloned();
+        let existing = draft.existing.and_then(|resource| resource.properties());
         let properties = draft.properties()?;
         // An approval says nothing of the endpoint, and cannot change it.
         if let Some(endpoint) = existing.as_ref().and_then(|known| known.get("privateEndpoint")) {
@@ -89,7 +89,7 @@ impl Provider for PrivateEndpoints {
         let orphans = estate.connections_of(&resource.id).filter(|connection| !removed.contains(&connection.id));
         let state = json!({"status": "Disconnected", "description": "The private endpoint was deleted.", "actionsRequired": "None"});
         let disconnect = |connection: &Resource| {
-            let mut document = connection.document.clone();
+            let mut document = connection.document();
             if let Some(properties) = document.get_mut("properties").and_then(Value::as_object_mut) {
                 properties.insert("privateLinkServiceConnectionState".into(), state.clone());
             }
@@ -196,7 +196,7 @@ fn may_connect(estate: &Estate, registry: &ResourceId) -> Result<(), ArmError> {
 fn switch_data_endpoint_on(estate: &Estate, registry: &ResourceId) -> Option<Change> {
     let is_first = estate.children_of_type(registry, types::PRIVATE_ENDPOINT_CONNECTIONS).next().is_none();
     let registry = estate.get(registry).filter(|_| is_first)?;
-    let mut document = registry.document.clone();
+    let mut document = registry.document();
     let properties = document.entry("properties").or_insert_with(|| json!({})).as_object_mut()?;
     if properties.insert("dataEndpointEnabled".into(), true.into()) == Some(Value::Bool(true)) {
         return None;
@@ -220,5 +220,5 @@ fn state_of(estate: &Estate, endpoint: &ResourceId, link: &Document) -> Value {
     let connection =
         estate.connections_of(endpoint).find(|connection| connection.id.parent().as_ref() == Some(&registry));
     let state = connection.and_then(|connection| connection.property(&["privateLinkServiceConnectionState"]));
-    state.cloned().unwrap_or_else(|| json!({"status": "Disconnected", "description": "", "actionsRequired": "None"}))
+    state.unwrap_or_else(|| json!({"status": "Disconnected", "description": "", "actionsRequired": "None"}))
 }

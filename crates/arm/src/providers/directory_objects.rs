@@ -18,7 +18,7 @@ impl Provider for UserAssignedIdentities {
         let uuid = |text: Option<&str>| text.and_then(|text| Uuid::try_parse(text).ok());
         let existing = draft.existing.map(|resource| (resource.text(&["principalId"]), resource.text(&["clientId"])));
         let (principal, client) = if let Some((principal, client)) = existing {
-            (uuid(principal), uuid(client))
+            (uuid(principal.as_deref()), uuid(client.as_deref()))
         } else {
             let given = uuid(draft.text(&["principalId"]));
             let principal = draft.new_principal(draft.text(&["principalId"]));
@@ -43,7 +43,7 @@ pub(super) struct ServicePrincipals;
 impl Provider for ServicePrincipals {
     fn complete(&self, draft: &mut Draft<'_>) -> Result<(), ArmError> {
         own_object_id(draft)?;
-        let stored = draft.existing.and_then(|resource| resource.text(&["appId"])).map(str::to_owned);
+        let stored = draft.existing.and_then(|resource| resource.text(&["appId"]));
         let client = match draft.text(&["appId"]).map(str::to_owned).or(stored) {
             None => draft.state.random.uuid(),
             Some(text) => {
@@ -70,7 +70,7 @@ impl Provider for Applications {
         let client = draft.text(&["appId"]).and_then(|text| Uuid::try_parse(text).ok());
         let client = client.ok_or_else(|| invalid("The 'appId' of an application must be a GUID."))?;
         let root = ResourceId::root();
-        let own = |one: &Resource| one.text(&["appId"]).and_then(|text| Uuid::try_parse(text).ok()) == Some(client);
+        let own = |one: &Resource| one.text(&["appId"]).and_then(|text| Uuid::try_parse(&text).ok()) == Some(client);
         let taken = draft.estate.list(&root, types::APPLICATIONS).any(|one| one.id != draft.id && own(one));
         let foreign = || draft.estate.principal_by_client_id(client).and_then(|principal| principal.owner);
         if taken || (draft.existing.is_none() && foreign().is_some()) {

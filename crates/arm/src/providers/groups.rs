@@ -47,7 +47,7 @@ impl Provider for Subscriptions {
     fn complete(&self, draft: &mut Draft<'_>) -> Result<(), ArmError> {
         let name = draft.id.name().to_owned();
         let tenant = draft.state.identity.tenant().to_string();
-        let kept = draft.existing.and_then(|resource| resource.document.get(SERVER_ONLY)).cloned();
+        let kept = draft.existing.and_then(|resource| resource.value(&[SERVER_ONLY]));
         let document = &mut draft.document;
         // Nobody may claim to be the server's ground.
         document.remove(SERVER_ONLY);
@@ -64,7 +64,7 @@ impl Provider for Subscriptions {
     }
 
     fn project(&self, _estate: &Estate, resource: &Resource, _version: ApiVersion) -> Document {
-        let mut document = resource.document.clone();
+        let mut document = resource.document();
         document.remove(SERVER_ONLY);
         document.remove("type");
         document.remove("name");
@@ -76,7 +76,7 @@ impl Provider for Subscriptions {
     }
 
     fn removed(&self, _estate: &Estate, resource: &Resource, _removed: &[ResourceId]) -> Result<Vec<Change>, ArmError> {
-        if resource.document.contains_key(SERVER_ONLY) {
+        if resource.value(&[SERVER_ONLY]).is_some() {
             return Err(ArmError::new(Condition::Conflict, "The server's own subscription cannot be deleted."));
         }
         Ok(Vec::new())

@@ -23,10 +23,10 @@ impl Provider for Registries {
                 return Err(already_in_use(&estate.login_server(id)));
             }
         }
-        let before = draft.existing.map(|resource| &resource.document);
+        let before = draft.existing.map(|resource| resource.document());
         let has_private_endpoints = estate.children_of_type(id, types::PRIVATE_ENDPOINT_CONNECTIONS).next().is_some();
         let limits = RegistryLimits { ip_rule_mode: draft.state.ip_rule_mode, ..RegistryLimits::default() };
-        validate::registry(before, &draft.document, has_private_endpoints, &limits)?;
+        validate::registry(before.as_ref(), &draft.document, has_private_endpoints, &limits)?;
         let is_premium = draft.document.get("sku").and_then(|sku| sku.get("name")).and_then(|name| name.as_str());
         let is_premium = is_premium.and_then(|name| name.parse().ok()) == Some(Sku::Premium);
         let was_premium = draft.existing.is_some_and(|registry| RegistryView::read(registry).0.sku == Sku::Premium);

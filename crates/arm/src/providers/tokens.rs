@@ -38,7 +38,7 @@ pub(super) struct Tokens;
 
 impl Provider for Tokens {
     fn complete(&self, draft: &mut Draft<'_>) -> Result<(), ArmError> {
-        let known = draft.existing.and_then(|token| token.property(&["credentials"])).cloned();
+        let known = draft.existing.and_then(|token| token.property(&["credentials"]));
         let properties = draft.properties()?;
         for computed in ["creationDate", "provisioningState"] {
             properties.remove(computed);

@@ -247,14 +247,14 @@ async fn subscriptions_can_be_made_and_the_servers_own_stays() {
         (answer.status, answer.at("/displayName"), answer.at("/postern")),
         (201, json!("Imported"), Value::Null)
     );
-    assert!(!bench.directory.resource(&id("/subscriptions/imported")).unwrap().document.contains_key("postern"));
+    assert!(!bench.directory.resource(&id("/subscriptions/imported")).unwrap().document().contains_key("postern"));
     assert_eq!(
         bench.put("/subscriptions/imported/resourceGroups/g", json!({"location": "eastus"})).await.status,
         201,
         "who makes it owns it"
     );
     assert_eq!(bench.put(SUBSCRIPTION, json!({"displayName": "Renamed", "postern": {}})).await.status, 200);
-    assert_eq!(bench.directory.resource(&id(SUBSCRIPTION)).unwrap().document["postern"], json!({"secret": "kept"}));
+    assert_eq!(bench.directory.resource(&id(SUBSCRIPTION)).unwrap().document()["postern"], json!({"secret": "kept"}));
     assert_eq!(bench.delete(SUBSCRIPTION).await.short(), "409 Conflict");
 }
 

@@ -41,7 +41,6 @@ fn same(one: &Estate, other: &Estate) {
     let debug = |estate: &Estate| {
         [
             estate.by_type.len(),
-            estate.children.len(),
             estate.registries.keys().len(),
             estate.assignments.keys().len(),
             estate.assignments_of.keys().len(),

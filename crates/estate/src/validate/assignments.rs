@@ -47,7 +47,7 @@ pub fn role_assignment(
     condition(document)?;
     known_principal(estate, principal, text("principalType"), is_known_elsewhere)?;
     if let Some(existing) = estate.get(id) {
-        let same = |name: &str, wanted: Uuid| existing.text(&[name]).and_then(role_id) == Some(wanted);
+        let same = |name: &str, wanted: Uuid| existing.text(&[name]).as_deref().and_then(role_id) == Some(wanted);
         if !same("principalId", principal.0) || !same("roleDefinitionId", role) {
             return Err(Refusal::new(
                 RefusalCode::RoleAssignmentUpdateNotPermitted,
@@ -146,10 +146,10 @@ pub fn role_definition(resource: &Resource) -> Result<(), Refusal> {
     let Some(name) = resource.text(&["roleName"]).filter(|name| !name.trim().is_empty()) else {
         return Err(malformed("properties.roleName", "A role definition needs a 'roleName'."));
     };
-    if built_in_roles().iter().any(|role| role.id == id || role.name.eq_ignore_ascii_case(name)) {
+    if built_in_roles().iter().any(|role| role.id == id || role.name.eq_ignore_ascii_case(&name)) {
         return Err(Refusal::new(
             RefusalCode::RoleDefinitionWithSameNameExists,
-            format!("A built-in role with the same name or ID as '{}' exists.", shown(name)),
+            format!("A built-in role with the same name or ID as '{}' exists.", shown(&name)),
         ));
     }
     if permissions_of(resource).is_none_or(|permissions| permissions.is_empty()) {

@@ -154,8 +154,8 @@ async fn a_restart_finds_everything_again() {
     let second = directory(&folder).await;
     let found = second.resource(&id(&REGISTRY.to_uppercase())).unwrap();
     assert_eq!(
-        (&found.document, found.uid, &found.etag, found.created),
-        (&stored.document, stored.uid, &stored.etag, stored.created)
+        (found.document(), found.uid, &found.etag, found.created),
+        (stored.document(), stored.uid, &stored.etag, stored.created)
     );
     assert_eq!(found.id.as_str(), REGISTRY);
     assert_eq!(second.generation(), generation);
