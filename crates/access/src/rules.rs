@@ -166,15 +166,16 @@ pub struct Grant {
 #[derive(Clone, Debug, Default)]
 pub struct GrantTable(HashMap<PrincipalId, PrincipalGrants>);
 
-#[derive(Clone, Debug, Default)]
+/// There may be very many, and most have a single grant: nothing has room to grow.
+#[derive(Clone, Debug)]
 struct PrincipalGrants {
-    all: Vec<Grant>,
+    all: Box<[Grant]>,
     unconditional: Actions,
     /// Per action, which of `all` gives it without condition.
     givers: [u32; Action::ALL.len()],
-    conditional: Vec<u32>,
+    conditional: Box<[u32]>,
     /// Those that would give something under a condition, or in the other mode.
-    near: Vec<u32>,
+    near: Box<[u32]>,
     /// What the grants in `near` would give together.
     near_actions: Actions,
 }
@@ -183,10 +184,13 @@ impl GrantTable {
     /// Compiles the assignments. Their order does not show: of several that give a right, the one with the least id counts.
     pub fn new(grants: impl IntoIterator<Item = (PrincipalId, Grant)>) -> Self {
         let mut sorted: Vec<(PrincipalId, Grant)> = grants.into_iter().collect();
-        sorted.sort_by(|(_, left), (_, right)| left.assignment.cmp(&right.assignment));
-        let mut table: HashMap<PrincipalId, PrincipalGrants> = HashMap::new();
-        for (principal, grant) in sorted {
-            table.entry(principal).or_default().push(grant);
+        sorted
+            .sort_by(|(left, own), (right, other)| left.cmp(right).then_with(|| own.assignment.cmp(&other.assignment)));
+        let groups = sorted.chunk_by(|(left, _), (right, _)| left == right);
+        let mut table = HashMap::with_capacity(groups.clone().count());
+        for group in groups {
+            let grants = group.iter().map(|(_, grant)| grant.clone()).collect();
+            table.extend(group.first().map(|(principal, _)| (*principal, PrincipalGrants::new(grants))));
         }
         Self(table)
     }
@@ -260,27 +264,32 @@ impl GrantTable {
 }
 
 impl PrincipalGrants {
-    fn push(&mut self, grant: Grant) {
-        let at = u32::try_from(self.all.len()).unwrap_or(u32::MAX);
-        if grant.condition.is_some() {
-            self.conditional.push(at);
-        } else {
-            for action in grant.actions.without(self.unconditional).iter() {
-                if let Some(giver) = self.givers.get_mut(action as usize) {
-                    *giver = at;
+    fn new(all: Box<[Grant]>) -> Self {
+        let (mut unconditional, mut near_actions) = (Actions::NONE, Actions::NONE);
+        let (mut conditional, mut near) = (Vec::new(), Vec::new());
+        let mut givers = [0; Action::ALL.len()];
+        for (at, grant) in (0_u32..).zip(&all) {
+            let has_condition = grant.condition.is_some();
+            if has_condition {
+                conditional.push(at);
+            } else {
+                for action in grant.actions.without(unconditional).iter() {
+                    if let Some(giver) = givers.get_mut(action as usize) {
+                        *giver = at;
+                    }
+                }
+                unconditional = unconditional.union(grant.actions);
+            }
+            let other = grant.other_mode_actions.without(grant.actions);
+            if has_condition || !other.is_empty() {
+                near.push(at);
+                near_actions = near_actions.union(other);
+                if has_condition {
+                    near_actions = near_actions.union(grant.actions);
                 }
             }
-            self.unconditional = self.unconditional.union(grant.actions);
         }
-        let other = grant.other_mode_actions.without(grant.actions);
-        if grant.condition.is_some() || !other.is_empty() {
-            self.near.push(at);
-            self.near_actions = self.near_actions.union(other);
-            if grant.condition.is_some() {
-                self.near_actions = self.near_actions.union(grant.actions);
-            }
-        }
-        self.all.push(grant);
+        Self { all, unconditional, givers, conditional: conditional.into(), near: near.into(), near_actions }
     }
 
     fn conditional(&self) -> impl Iterator<Item = &Grant> {

@@ -1,12 +1,12 @@
 //! The list of role assignments.
 
-use postern_estate::{Resource, scope_of, types};
+use postern_estate::{Estate, scope_of, types};
 use postern_model::{PrincipalId, ResourceId};
 
 use crate::call::Call;
 use crate::error::{ArmError, Condition};
 use crate::filter::{self, Term};
-use crate::lists::{principal_in, shown, unknown_filter};
+use crate::lists::{page, principal_in, shown, unknown_filter};
 use crate::reply::Reply;
 
 /// `GET {scope}/providers/Microsoft.Authorization/roleAssignments`: those made above, at, and without `atScope()` also below the scope.
@@ -25,18 +25,40 @@ pub(crate) fn assignments(call: &Call, scope: &ResourceId) -> Result<Reply, ArmE
             }
         }
     }
-    let wanted = |resource: &Resource| {
-        let Some(own) = scope_of(&resource.id) else { return false };
-        let in_scope = scope.is_within(&own) || (below && own.is_within(scope));
-        let is_theirs =
-            principals.as_ref().is_none_or(|ids| principal_in(resource).is_some_and(|id| ids.contains(&id)));
-        in_scope && is_theirs
-    };
-    let everywhere = ResourceId::root();
     Ok(call.state.directory.with_estate(|estate| {
-        let found = estate.list(&everywhere, types::ROLE_ASSIGNMENTS).filter(|resource| wanted(resource));
-        Reply::list(found.map(|resource| shown(estate, resource, call)).collect())
+        let mut found = match &principals {
+            Some(principals) => theirs(estate, principals, scope, below),
+            None => everybodys(estate, scope, below),
+        };
+        found.sort_unstable();
+        found.dedup();
+        page(call, estate, &found, |resource| shown(estate, resource, call))
     }))
+}
+
+/// Those that concern the scope, found by its place: there may be very many elsewhere.
+fn everybodys<'a>(estate: &'a Estate, scope: &ResourceId, below: bool) -> Vec<&'a ResourceId> {
+    let mut found: Vec<&ResourceId> =
+        if below { estate.ids(scope, types::ROLE_ASSIGNMENTS).collect() } else { Vec::new() };
+    for above in std::iter::successors(Some(scope.clone()), ResourceId::parent) {
+        found.extend(estate.ids(&made_at(&above), types::ROLE_ASSIGNMENTS));
+    }
+    found
+}
+
+/// Where the assignments at a scope are.
+fn made_at(scope: &ResourceId) -> ResourceId {
+    scope.child("providers", types::ROLE_ASSIGNMENTS)
+}
+
+/// Those of the principals that concern the scope; also the few that name them but are not understood.
+fn theirs<'a>(estate: &'a Estate, principals: &[PrincipalId], scope: &ResourceId, below: bool) -> Vec<&'a ResourceId> {
+    let in_scope =
+        |id: &ResourceId| scope_of(id).is_some_and(|own| scope.is_within(&own) || (below && own.is_within(scope)));
+    let understood = principals.iter().flat_map(|principal| estate.assignments_of(*principal)).map(|one| &one.id);
+    let others = estate.not_understood().filter(|resource| resource.id.is_type(types::ROLE_ASSIGNMENTS));
+    let others = others.filter(|resource| principal_in(resource).is_some_and(|id| principals.contains(&id)));
+    understood.chain(others.map(|resource| &resource.id)).filter(|id| in_scope(id)).collect()
 }
 
 fn with_groups(call: &Call, id: PrincipalId) -> Vec<PrincipalId> {

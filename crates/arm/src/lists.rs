@@ -64,28 +64,32 @@ pub(crate) fn resources(call: &Call, scope: &ResourceId) -> Result<Reply, ArmErr
             return Err(call.caller.forbidden("Microsoft.Resources/subscriptions/resources/read", scope));
         }
         exists(estate, scope)?;
-        let mut found: Vec<&Resource> = match &wanted_type {
-            Some(wanted) => estate.list(scope, wanted).map(std::convert::AsRef::as_ref).collect(),
-            None => estate.iter().map(std::convert::AsRef::as_ref).filter(|one| one.id.is_within(scope)).collect(),
+        let wanted: Vec<&str> = match &wanted_type {
+            Some(wanted) => vec![wanted],
+            None => estate.types().collect(),
         };
-        found.retain(|resource| {
-            is_listed(resource)
-                && group
-                    .as_deref()
-                    .is_none_or(|group| resource.id.resource_group().is_some_and(|own| own.eq_ignore_ascii_case(group)))
-                && name.as_deref().is_none_or(|name| resource.id.name().eq_ignore_ascii_case(name))
-                && may_read(&rights, resource)
+        let listed = wanted.into_iter().filter(|one| is_listed(one));
+        let mut found: Vec<&ResourceId> = listed.flat_map(|one| estate.ids(scope, one)).collect();
+        found.retain(|id| {
+            group.as_deref().is_none_or(|group| id.resource_group().is_some_and(|own| own.eq_ignore_ascii_case(group)))
+                && name.as_deref().is_none_or(|name| id.name().eq_ignore_ascii_case(name))
+                && may_read(&rights, id)
+                && (is_top(id) || estate.get(id).is_some_and(|one| one.value(&["location"]).is_some()))
         });
-        found.sort_by(|a, b| a.id.cmp(&b.id));
+        found.sort_unstable();
         let expand = call.query.get("$expand").is_some();
-        Ok(page(call, &found, |resource| in_short(estate, resource, call, expand)))
+        Ok(page(call, estate, &found, |resource| in_short(estate, resource, call, expand)))
     })
 }
 
-fn is_listed(resource: &Resource) -> bool {
-    let lower = resource.resource_type().to_ascii_lowercase();
-    let is_top = lower.matches('/').count() == 1;
-    !NOT_LISTED.iter().any(|prefix| lower.starts_with(prefix)) && (is_top || resource.value(&["location"]).is_some())
+fn is_listed(resource_type: &str) -> bool {
+    let lower = resource_type.to_ascii_lowercase();
+    !NOT_LISTED.iter().any(|prefix| lower.starts_with(prefix))
+}
+
+/// Whether it is no child of another resource. Children are listed when they have a place of their own.
+fn is_top(id: &ResourceId) -> bool {
+    id.resource_type().is_some_and(|own| own.matches('/').count() == 1)
 }
 
 fn in_short(estate: &Estate, resource: &Resource, call: &Call, expand: bool) -> Value {
@@ -124,12 +128,8 @@ fn listed(call: &Call, scope: &ResourceId, resource_type: &str) -> Result<Reply,
             return Err(call.caller.forbidden(&action, scope));
         }
         exists(estate, scope)?;
-        let found: Vec<&Resource> = estate
-            .list(scope, resource_type)
-            .map(std::convert::AsRef::as_ref)
-            .filter(|one| may_read(&rights, one))
-            .collect();
-        Ok(page(call, &found, |resource| shown(estate, resource, call)))
+        let found: Vec<&ResourceId> = estate.ids(scope, resource_type).filter(|id| may_read(&rights, id)).collect();
+        Ok(page(call, estate, &found, |resource| shown(estate, resource, call)))
     })
 }
 
@@ -208,8 +208,8 @@ pub(crate) fn shown(estate: &Estate, resource: &Resource, call: &Call) -> Value 
     Value::Object(providers::of(&resource.resource_type()).project(estate, resource, call.version))
 }
 
-fn may_read(rights: &Rights, resource: &Resource) -> bool {
-    rights.may(&format!("{}/read", resource.resource_type()), &resource.id)
+fn may_read(rights: &Rights, id: &ResourceId) -> bool {
+    rights.may(&format!("{}/read", id.resource_type().unwrap_or_default()), id)
 }
 
 fn exists(estate: &Estate, scope: &ResourceId) -> Result<(), ArmError> {
@@ -221,15 +221,15 @@ pub(crate) fn unknown_filter(key: &str) -> ArmError {
     ArmError::new(Condition::InvalidFilter, format!("The $filter term '{key}' is not supported here."))
 }
 
-/// One page, in the order given (by id), with a link to the next.
-fn page(call: &Call, found: &[&Resource], show: impl Fn(&Resource) -> Value) -> Reply {
+/// One page of what was found, in the order given (by id), with a link to the next.
+pub(crate) fn page(call: &Call, estate: &Estate, found: &[&ResourceId], show: impl Fn(&Resource) -> Value) -> Reply {
     let after = call.query.get("$skiptoken").and_then(|text| text.parse::<ResourceId>().ok());
-    let seen = after.map_or(0, |after| found.partition_point(|resource| resource.id <= after));
-    let mut page: Vec<&&Resource> = found.iter().skip(seen).take(PAGE + 1).collect();
-    let has_more = page.len() > PAGE;
-    page.truncate(PAGE);
-    let next = page.last().filter(|_| has_more).map(|last| next_link(call, last.id.as_str()));
-    let mut body = json!({"value": page.into_iter().map(|resource| show(resource)).collect::<Vec<_>>()});
+    let seen = after.map_or(0, |after| found.partition_point(|id| **id <= after));
+    let rest = found.get(seen..).unwrap_or_default();
+    let (page, more) = rest.split_at_checked(PAGE).unwrap_or((rest, &[]));
+    let next = page.last().filter(|_| !more.is_empty()).map(|last| next_link(call, last.as_str()));
+    let values: Vec<Value> = page.iter().filter_map(|id| estate.get(id)).map(|one| show(one)).collect();
+    let mut body = json!({ "value": values });
     if let (Some(next), Some(body)) = (next, body.as_object_mut()) {
         body.insert("nextLink".into(), next.into());
     }

@@ -243,14 +243,29 @@ impl Estate {
         self.resources.values()
     }
 
+    /// The types that there are resources of, in lower case, in no order.
+    pub fn types(&self) -> impl Iterator<Item = &str> {
+        self.by_type.keys().map(|name| &**name)
+    }
+
+    /// The ids of a type within a scope, in order.
+    pub fn ids<'a>(
+        &'a self,
+        scope: &ResourceId,
+        resource_type: &str,
+    ) -> impl Iterator<Item = &'a ResourceId> + use<'a> {
+        let ids = self.by_type.get(resource_type.to_ascii_lowercase().as_str());
+        let scope = scope.clone();
+        ids.into_iter().flat_map(move |ids| within(ids, scope.clone()))
+    }
+
     /// The resources of a type within a scope, by id.
     pub fn list<'a>(
         &'a self,
-        scope: &'a ResourceId,
+        scope: &ResourceId,
         resource_type: &str,
-    ) -> impl Iterator<Item = &'a Arc<Resource>> + 'a {
-        let ids = self.by_type.get(resource_type.to_ascii_lowercase().as_str());
-        ids.into_iter().flat_map(|ids| within(ids, scope)).filter_map(|id| self.resources.get(id))
+    ) -> impl Iterator<Item = &'a Arc<Resource>> + use<'a> {
+        self.ids(scope, resource_type).filter_map(|id| self.resources.get(id))
     }
 
     /// The children of one type, by id.
@@ -264,7 +279,7 @@ impl Estate {
 
     /// Everything below a resource that cannot outlive it, the deepest first.
     pub fn descendants(&self, id: &ResourceId) -> Vec<ResourceId> {
-        let all = self.by_type.values().flat_map(|ids| within(ids, id));
+        let all = self.by_type.values().flat_map(|ids| within(ids, id.clone()));
         let mut below: Vec<ResourceId> = all.filter(|found| *found != id).cloned().collect();
         below.sort_by_cached_key(|id| std::cmp::Reverse(id.segments().count()));
         below
@@ -425,6 +440,11 @@ impl Estate {
         self.denials.values()
     }
 
+    /// Resources whose documents cannot be taken at their word.
+    pub fn not_understood(&self) -> impl Iterator<Item = &Arc<Resource>> {
+        self.problems.keys().filter_map(|id| self.resources.get(id))
+    }
+
     pub(crate) fn problems_within<'a>(&'a self, scopes: &'a [ResourceId]) -> impl Iterator<Item = &'a Problem> + 'a {
         self.problems.values().filter(move |problem| {
             crate::assignment::scope_of(&problem.resource).is_none_or(|scope| scopes.contains(&scope))
@@ -451,9 +471,9 @@ pub(crate) fn scopes_of(id: &ResourceId) -> Vec<ResourceId> {
 }
 
 /// Those that are the scope or below it, in order.
-fn within<'a>(ids: &'a BTreeSet<ResourceId>, scope: &'a ResourceId) -> impl Iterator<Item = &'a ResourceId> + 'a {
+fn within(ids: &BTreeSet<ResourceId>, scope: ResourceId) -> impl Iterator<Item = &ResourceId> {
     let below = ids.range((Bound::Excluded(scope.first_below()), Bound::Unbounded));
-    ids.get(scope).into_iter().chain(below.take_while(|id| id.is_within(scope)))
+    ids.get(&scope).into_iter().chain(below.take_while(move |id| id.is_within(&scope)))
 }
 
 /// The private endpoint that a connection names.

@@ -35,8 +35,9 @@ pub(crate) struct User {
 
 impl User {
     /// The name to sign in with.
-    pub(crate) fn name(&self) -> &str {
-        self.resource.text(&["userPrincipalName"]).unwrap_or(&self.known.principal.display_name)
+    pub(crate) fn name(&self) -> String {
+        let own = self.resource.text(&["userPrincipalName"]);
+        own.unwrap_or_else(|| self.known.principal.display_name.to_string())
     }
 }
 

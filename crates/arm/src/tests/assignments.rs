@@ -97,6 +97,62 @@ async fn lists_look_up_and_down() {
     assert_eq!((one.status, one.at("/properties/roleName")), (200, json!("AcrPull")));
 }
 
+/// Very many in one place, few elsewhere, and one that came in by another way and is not understood.
+#[tokio::test]
+async fn lists_come_in_pages_and_leave_nothing_out() {
+    let bench = Bench::new().await;
+    let (path, other) = (bench.registry("myregistry").await, bench.registry("myregistry2").await);
+    let made = |scope: &str, n: u128, more: Value| {
+        let id = format!("{}/{}", roles(scope, "roleAssignments"), Uuid::from_u128(n));
+        let mut document = assignment(Uuid::from_u128(n), PULL);
+        document["properties"].as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        postern_store::Change::Put {
+            id: id.parse().unwrap(),
+            document: document.as_object().unwrap().clone(),
+            expected: Expected::Any,
+        }
+    };
+    let mut changes: Vec<_> = (1..=1001).map(|n| made(&path, n, json!({}))).collect();
+    changes.push(made(&other, 2000, json!({})));
+    changes.push(made(&other, 2001, json!({"condition": "@Request["})));
+    bench.directory.change(move |_| Ok::<_, postern_store::StoreError>(changes)).await.unwrap();
+    let list = async |scope: &str, filter: &str| {
+        let filter = if filter.is_empty() { String::new() } else { format!("?$filter={}", filter.replace(' ', "%20")) };
+        let mut path = format!("{}{filter}", roles(scope, "roleAssignments"));
+        let (mut names, mut pages) = (Vec::new(), 0);
+        loop {
+            let page = bench.get(&path).await;
+            names
+                .extend(page.at("/value").as_array().unwrap().iter().map(|one| one["id"].as_str().unwrap().to_owned()));
+            pages += 1;
+            let Some(next) = page.at("/nextLink").as_str().map(|next| next.strip_prefix(ENDPOINT).unwrap().to_owned())
+            else {
+                assert!(names.iter().map(|name| name.to_lowercase()).is_sorted());
+                return (names.len(), pages);
+            };
+            path = next;
+        }
+    };
+    assert_eq!(list(&path, "atScope()").await, (1001 + 3, 2));
+    assert_eq!(list(&other, "atScope()").await, (2 + 3, 1));
+    assert_eq!(list(&other, "").await, (2 + 3, 1));
+    assert_eq!(list(GROUP, "").await, (1003 + 3, 2));
+    assert_eq!(list(SUBSCRIPTION, "atScope()").await, (1, 1));
+    for (n, scope, found) in
+        [(1001, GROUP, 1), (1001, &other, 0), (2000, &other, 1), (2001, &other, 1), (2001, &path, 0)]
+    {
+        let principal = Uuid::from_u128(n);
+        assert_eq!(list(scope, &format!("principalId eq '{principal}'")).await, (found, 1), "{n} {scope}");
+        assert_eq!(list(scope, &format!("assignedTo('{principal}')")).await, (found, 1), "{n} {scope}");
+        let at_scope = if scope == GROUP { 0 } else { found };
+        assert_eq!(
+            list(scope, &format!("atScope() and assignedTo('{principal}')")).await,
+            (at_scope, 1),
+            "{n} {scope}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn custom_roles() {
     let bench = Bench::new().await;

@@ -147,13 +147,13 @@ fn key_of(identity: &Identity, known: &Known, client: Uuid, header: &Header, now
 
 fn application(identity: &Identity, client: Uuid) -> Option<Arc<Resource>> {
     let root = ResourceId::root();
-    let is_own = |one: &&Arc<Resource>| one.text(&["appId"]).and_then(|id| Uuid::try_parse(id).ok()) == Some(client);
+    let is_own = |one: &&Arc<Resource>| one.text(&["appId"]).and_then(|id| Uuid::try_parse(&id).ok()) == Some(client);
     identity.directory.with_estate(|estate| estate.list(&root, types::APPLICATIONS).find(is_own).cloned())
 }
 
 /// The certificates of an application or service principal that are meant for this and have not ended.
 fn certificates(resource: &Resource, now: Timestamp) -> Vec<Vec<u8>> {
-    let listed = resource.property(&["keyCredentials"]).and_then(Value::as_array);
+    let listed = resource.list(&["keyCredentials"]).unwrap_or_default();
     let usable = |entry: &&Value| {
         let says = |name: &str, value: &str| {
             entry.get(name).and_then(Value::as_str).is_some_and(|text| text.eq_ignore_ascii_case(value))
@@ -173,5 +173,5 @@ fn certificates(resource: &Resource, now: Timestamp) -> Vec<Vec<u8>> {
         let text = entry.get("key")?.as_str().filter(|text| text.len() <= MAX_CERTIFICATE_BYTES)?;
         STANDARD.decode(text.split_ascii_whitespace().collect::<String>()).ok()
     };
-    listed.into_iter().flatten().take(MAX_CERTIFICATES).filter(usable).filter_map(der).collect()
+    listed.iter().take(MAX_CERTIFICATES).filter(usable).filter_map(der).collect()
 }

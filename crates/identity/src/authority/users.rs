@@ -110,7 +110,7 @@ impl Identity {
             appid: client,
             idtyp: "user".into(),
             scp: Some("user_impersonation".into()),
-            upn: Some(user.name().to_owned()),
+            upn: Some(user.name()),
             ..self.claims(&user.known, audience, PRINCIPAL_TOKEN_SECONDS, now)
         };
         let refresh = RefreshClaims {
