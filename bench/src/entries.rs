@@ -1,10 +1,11 @@
 //! Who does what in a row.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::content::{Blobs, MANIFEST_TYPE, manifest};
+use crate::estate::Estate;
 use crate::load::Script;
-use crate::postern::STRANGER;
+use crate::postern::{Postern, STRANGER};
 use crate::process::Server;
 use crate::row::{Limited, Row, Who, Work};
 use crate::scripts::{Fresh, Push, Repeat, Storm, Supply};
@@ -34,7 +35,7 @@ pub(crate) struct Entry<'a> {
 pub(crate) fn entries<'a>(stage: &'a Stage, row: &Row) -> Result<Vec<Entry<'a>>> {
     let mut entries = Vec::new();
     let mut add = |who, server, site: Site, script| entries.push(Entry { who, server, site, script });
-    let postern = &stage.postern;
+    let postern = measured(stage, row.work)?;
     let own = own_site(stage, row)?;
     add(Who::Postern, &postern.server, own.clone(), script(stage, row.work, &own, true)?);
     if let (Some(peer), false) = (&stage.peer, row.tls || is_own_affair(row.work)) {
@@ -61,6 +62,11 @@ pub(crate) fn entries<'a>(stage: &'a Stage, row: &Row) -> Result<Vec<Entry<'a>>>
             let site = stage.open.anonymous(PULL)?;
             let script = script(stage, Work::HeadTag, &site, true)?;
             add(Who::Other, &stage.open.server, site, script);
+        }
+        Work::HeadAmongMany => {
+            let site = stage.postern.with_token(&[PULL])?;
+            let script = script(stage, Work::HeadTag, &site, true)?;
+            add(Who::Other, &stage.postern.server, site, script);
         }
         Work::Unauthenticated | Work::Refused => {
             let site = postern.with_token(&[PULL])?;
@@ -91,12 +97,24 @@ pub(crate) fn entries<'a>(stage: &'a Stage, row: &Row) -> Result<Vec<Entry<'a>>>
 
 /// Whether only Postern does this.
 fn is_own_affair(work: Work) -> bool {
-    matches!(work, Work::Overhead | Work::Unauthenticated | Work::Refused)
+    matches!(work, Work::Overhead | Work::Unauthenticated | Work::Refused | Work::Manage(_) | Work::HeadAmongMany)
+}
+
+/// The server that the row is about.
+fn measured(stage: &Stage, work: Work) -> Result<&Postern> {
+    Ok(match work {
+        Work::Manage(_) | Work::HeadAmongMany => &estate(stage)?.postern,
+        _ => &stage.postern,
+    })
+}
+
+fn estate(stage: &Stage) -> Result<&Estate> {
+    stage.estate.as_ref().context("the estate is not there")
 }
 
 /// Postern as this row's clients see it: with the token that they need.
 fn own_site(stage: &Stage, row: &Row) -> Result<Site> {
-    let postern = &stage.postern;
+    let postern = measured(stage, row.work)?;
     let site = if row.tls { &postern.tls } else { &postern.site };
     let scopes: &[&str] = match row.work {
         Work::Unauthenticated | Work::Storm => return Ok(site.clone()),
@@ -121,12 +139,13 @@ fn script(stage: &Stage, work: Work, site: &Site, is_own: bool) -> Result<Box<dy
         Box::new(Repeat::one(site.send(method, target, ACCEPT, Body::Empty)))
     };
     Ok(match work {
-        Work::HeadTag | Work::Overhead => small("HEAD", &manifest_by(TAG)),
+        Work::HeadTag | Work::Overhead | Work::HeadAmongMany => small("HEAD", &manifest_by(TAG)),
         Work::Unauthenticated | Work::Refused => {
             let status = if work == Work::Refused { 403 } else { 401 };
             let request = site.send("HEAD", &manifest_by(TAG), ACCEPT, Body::Empty).expect(status);
             Box::new(Repeat::one(request))
         }
+        Work::Manage(task) => estate(stage)?.script(task, stage.sizes, site),
         Work::GetDigest => small("GET", &manifest_by(&image.digest)),
         Work::HeadBlob => small("HEAD", &blob_by(&image.config.digest)),
         Work::GetBlob(size) => small("GET", &blob_by(&stage.blob(size).digest)),

@@ -11,6 +11,7 @@ mod connection;
 mod content;
 mod decide;
 mod entries;
+mod estate;
 mod limits;
 mod load;
 mod machine;
@@ -93,6 +94,8 @@ const SMOKE: Plan = Plan { rounds: 1, time: Duration::ZERO, warm_up: Duration::Z
 const SIZES: Sizes = Sizes {
     address_rules: 100,
     assignments: 10_000,
+    registries: 1000,
+    all_assignments: 100_000,
     many_tags: 100_000,
     fewer_tags: 10_000,
     repositories: 10_000,
@@ -103,6 +106,8 @@ const SIZES: Sizes = Sizes {
 const SMOKE_SIZES: Sizes = Sizes {
     address_rules: 5,
     assignments: 20,
+    registries: 3,
+    all_assignments: 12,
     many_tags: 300,
     fewer_tags: 200,
     repositories: 150,
@@ -161,7 +166,7 @@ fn run(arguments: &Arguments) -> Result<()> {
             let figures = entries::entries(&stage, row).and_then(|entries| measure(entries, row, &plan));
             finish(Line::of(row, figures.with_context(|| row.name)?));
         }
-        for line in resources::lines(&stage, &wanted)? {
+        for line in resources::lines(&mut stage, &wanted)? {
             finish(line);
         }
     }

@@ -65,7 +65,7 @@ impl Postern {
         Ok(Self { server, site, tls, bootstrap })
     }
 
-    fn known(&self, name: &str) -> &str {
+    pub(crate) fn known(&self, name: &str) -> &str {
         self.bootstrap.get(name).and_then(Value::as_str).unwrap_or_default()
     }
 
@@ -105,7 +105,7 @@ impl Postern {
     }
 
     /// The resource manager, as its administrator.
-    fn manager(&self) -> Result<Site> {
+    pub(crate) fn manager(&self) -> Result<Site> {
         let form = form_urlencoded::Serializer::new(String::new())
             .append_pair("grant_type", "client_credentials")
             .append_pair("client_id", self.known("clientId"))
@@ -162,7 +162,7 @@ impl Postern {
             let scope = format!("{registry}/providers/Microsoft.Authorization/roleAssignments/{name}");
             [identity, resource(manager, "PUT", &scope, &body).expect(201)]
         };
-        let mut script = Pairs { make, next: 1, half: Vec::new() };
+        let mut script = Pairs::new(make);
         Load::connect(manager, CALLERS)?
             .run(&mut script, Limit { time: std::time::Duration::MAX, operations: u64::from(count) })?;
         Ok(())
@@ -170,10 +170,17 @@ impl Postern {
 }
 
 /// Two requests each, one after the other.
-struct Pairs<F> {
+pub(crate) struct Pairs<F> {
     make: F,
     next: u32,
     half: Vec<Option<Request>>,
+}
+
+impl<F: FnMut(u32) -> [Request; 2]> Pairs<F> {
+    /// `make` gets the number of the operation, from 1.
+    pub(crate) fn new(make: F) -> Self {
+        Self { make, next: 1, half: Vec::new() }
+    }
 }
 
 impl<F: FnMut(u32) -> [Request; 2]> Script for Pairs<F> {
@@ -192,7 +199,7 @@ impl<F: FnMut(u32) -> [Request; 2]> Script for Pairs<F> {
     }
 }
 
-fn resource(manager: &Site, method: &str, id: &str, body: &Value) -> Request {
+pub(crate) fn resource(manager: &Site, method: &str, id: &str, body: &Value) -> Request {
     let target =
         format!("{id}?api-version={}", if id.contains("roleAssignments") { "2022-04-01" } else { API_VERSION });
     let lines = "content-type: application/json\r\n";

@@ -9,8 +9,9 @@ use crate::load::Caller;
 use crate::peer::{self, Peer};
 use crate::postern::{self, Postern, Wall};
 use crate::process::Server;
+use crate::row::Work;
 use crate::site::Site;
-use crate::stage::Stage;
+use crate::stage::{ESTATE, Stage};
 use crate::verdict::{Line, Verdict, at_most};
 use crate::wire::Request;
 
@@ -20,6 +21,9 @@ const PEAK: &str = "VmHWM";
 /// What an idle connection may hold, in KiB.
 const CONNECTION_GOAL_KIB: f64 = 16.0;
 const START_GOAL_MS: f64 = 50.0;
+/// With very many registries and role assignments.
+const ESTATE_START_MS: f64 = 5000.0;
+const ESTATE_MIB: f64 = 256.0;
 
 /// Servers that can be started again and again, on data folders that exist.
 struct Restarts<'a> {
@@ -32,11 +36,14 @@ struct Restarts<'a> {
 }
 
 /// The wanted ones of these rows.
-pub(crate) fn lines(stage: &Stage, wanted: &dyn Fn(&str) -> bool) -> Result<Vec<Line>> {
+pub(crate) fn lines(stage: &mut Stage, wanted: &dyn Fn(&str) -> bool) -> Result<Vec<Line>> {
     let mut lines = Vec::new();
     // First, as this measures the servers that did all the rest.
     if wanted("rss-peak") {
         lines.push(peak(stage)?);
+    }
+    if wanted("estate-start") {
+        lines.push(estate(stage)?);
     }
     if ["start", "rss-idle", "rss-conn"].into_iter().any(wanted) {
         let restarts = Restarts::new(stage)?;
@@ -77,6 +84,35 @@ fn peak(stage: &Stage) -> Result<Line> {
     Ok(Line { must: within(own, peer, 0.5), ..line("rss-peak", "MiB", own, peer, &[]) })
 }
 
+/// A start on the data folder of the estate, and what is held after it.
+fn estate(stage: &mut Stage) -> Result<Line> {
+    stage.seed(Work::HeadAmongMany)?;
+    // Two servers cannot have one data folder.
+    stage.estate = None;
+    let options = stage.postern_options(ESTATE);
+    let (mut times, mut held) = (Vec::new(), 0.0);
+    for _ in 0..STARTS {
+        let begun = Instant::now();
+        let postern = Postern::start(stage.starter(), &options)?;
+        ping(&postern.site, 401)?;
+        times.push(begun.elapsed());
+        postern.server.settle()?;
+        held = mib(&postern.server, RESIDENT)?;
+    }
+    let milliseconds = median(times);
+    let note = format!(
+        "{} registries and {} role assignments: {milliseconds:.0} ms, then {held:.1} MiB",
+        stage.sizes.registries, stage.sizes.all_assignments
+    );
+    let must = vec![at_most("ms", milliseconds, ESTATE_START_MS), at_most("MiB", held, ESTATE_MIB)];
+    Ok(Line { name: "estate-start".into(), must, note, ..Line::default() })
+}
+
+fn median(mut times: Vec<Duration>) -> f64 {
+    times.sort_unstable();
+    times.get(times.len() / 2).copied().unwrap_or_default().as_secs_f64() * 1e3
+}
+
 impl<'a> Restarts<'a> {
     fn new(stage: &'a Stage) -> Result<Self> {
         let prepared = |name: &str, assignments: u32| -> Result<postern::Options> {
@@ -108,9 +144,7 @@ impl<'a> Restarts<'a> {
     /// From nothing to the first answer; the median.
     fn start(&self) -> Result<Line> {
         let median = |once: &dyn Fn() -> Result<Duration>| -> Result<f64> {
-            let mut times = (0..STARTS).map(|_| once()).collect::<Result<Vec<_>>>()?;
-            times.sort_unstable();
-            Ok(times.get(STARTS / 2).copied().unwrap_or_default().as_secs_f64() * 1e3)
+            Ok(median((0..STARTS).map(|_| once()).collect::<Result<_>>()?))
         };
         let once = |options: &postern::Options| -> Result<Duration> {
             let begun = Instant::now();

@@ -1,5 +1,6 @@
 //! The rows of the table: what is measured, and what is asked of it.
 
+use crate::estate::Task;
 use crate::seed::{KIB, MIB};
 
 /// What clients do.
@@ -25,6 +26,10 @@ pub(crate) enum Work {
     Unauthenticated,
     /// From an address that no rule names.
     Refused,
+    /// An administrator's, where there are very many registries and role assignments.
+    Manage(Task),
+    /// HEAD of a manifest there, beside the server of the other rows.
+    HeadAmongMany,
 }
 
 /// Who else is measured in the same row.
@@ -51,6 +56,8 @@ pub(crate) enum Demand {
     Tail(Who, f64),
     /// Operations per second: Postern's divided by the other's, at least.
     Rate(Who, f64),
+    /// The median of the latency: Postern's in milliseconds, at most.
+    Median(f64),
     /// CPU per operation: the dearest of Postern's variants divided by the cheapest, at most.
     Flat(f64),
 }
@@ -77,11 +84,13 @@ pub(crate) struct Row {
     pub(crate) tls: bool,
 }
 
-use Demand::{AtMost, Flat, Less, Rate, Tail};
+use Demand::{AtMost, Flat, Less, Median, Rate, Tail};
 use Limited::{Hello, Nginx, Nothing, Sink};
 use Who::{Limit, Other, Peer};
 
 const ANY: u64 = u64::MAX;
+/// In one round; a principal gets its role once.
+const ASSIGNED: u64 = 250;
 
 const fn row(
     name: &'static str,
@@ -131,6 +140,14 @@ pub(crate) const ROWS: &[Row] = &[
     row("catalog-first", Work::CatalogFirst, 4, ANY, Nothing, &[Less(Peer, 20.0)], &[Flat(1.5)]),
     row("catalog-last", Work::CatalogLast, 4, ANY, Nothing, &[Less(Peer, 20.0)], &[Flat(1.5)]),
     row("pull-storm", Work::Storm, 256, ANY, Nothing, &[Rate(Peer, 10.0)], &[]),
+    row("estate-head", Work::HeadAmongMany, 32, ANY, Nothing, &[AtMost(Other, 1.1)], &[]),
+    row("estate-show", Work::Manage(Task::ShowRegistry), 1, ANY, Nothing, &[Median(5.0)], &[Median(1.0)]),
+    row("estate-list", Work::Manage(Task::ListRegistries), 1, ANY, Nothing, &[Median(150.0)], &[Median(50.0)]),
+    row("estate-roles-scope", Work::Manage(Task::AssignmentsAtScope), 1, ANY, Nothing, &[Median(10.0)], &[]),
+    row("estate-roles-principal", Work::Manage(Task::AssignmentsOfPrincipal), 1, ANY, Nothing, &[Median(10.0)], &[]),
+    row("estate-roles-assigned", Work::Manage(Task::AssignedTo), 1, ANY, Nothing, &[Median(5.0)], &[]),
+    row("estate-roles-page", Work::Manage(Task::AssignmentsPage), 1, ANY, Nothing, &[Median(100.0)], &[]),
+    row("estate-assign", Work::Manage(Task::Assign), 1, ASSIGNED, Nothing, &[Median(20.0)], &[]),
     row("mount", Work::Mount, 16, 2000, Nothing, &[Less(Peer, 7.0)], &[]),
     row("manifest-put", Work::PutManifest, 16, ANY, Nothing, &[Less(Peer, 4.0)], &[]),
     row("push-1k", Work::PushBlob(KIB), 16, ANY, Sink, &[Less(Peer, 5.0)], &[AtMost(Limit, 3.0)]),
@@ -140,7 +157,7 @@ pub(crate) const ROWS: &[Row] = &[
 ];
 
 /// Rows that are not made of requests to a running server.
-pub(crate) const OTHER_ROWS: &[&str] = &["decide", "start", "rss-idle", "rss-conn", "rss-peak"];
+pub(crate) const OTHER_ROWS: &[&str] = &["decide", "start", "rss-idle", "rss-conn", "rss-peak", "estate-start"];
 
 #[cfg(test)]
 mod tests {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 
 use crate::content::{Blob, Blobs};
+use crate::estate::Estate;
 use crate::limits::{self, Nginx};
 use crate::machine::Cores;
 use crate::peer::{self, Layout, Peer};
@@ -19,6 +20,8 @@ use crate::site::Site;
 /// A repository with many tags, and one with fewer.
 pub(crate) const MANY_TAGS: &str = "bench/many-tags";
 pub(crate) const FEWER_TAGS: &str = "bench/fewer-tags";
+/// The data folder of the server with very many registries.
+pub(crate) const ESTATE: &str = "postern-estate";
 /// Blobs are mounted from here.
 pub(crate) const MOUNT_SOURCE: &str = "bench/source";
 
@@ -27,6 +30,9 @@ pub(crate) const MOUNT_SOURCE: &str = "bench/source";
 pub(crate) struct Sizes {
     pub(crate) address_rules: u32,
     pub(crate) assignments: u32,
+    /// Registries of the estate, and role assignments in all of them together.
+    pub(crate) registries: u32,
+    pub(crate) all_assignments: u32,
     pub(crate) many_tags: u32,
     pub(crate) fewer_tags: u32,
     pub(crate) repositories: u32,
@@ -54,6 +60,8 @@ pub(crate) struct Stage {
     pub(crate) postern: Postern,
     /// With all rules off.
     pub(crate) open: Postern,
+    /// With all rules on, very many registries and role assignments; for the rows that are about those.
+    pub(crate) estate: Option<Estate>,
     pub(crate) peer: Option<Peer>,
     pub(crate) nginx: Option<Nginx>,
     pub(crate) hello: (Server, Site),
@@ -82,6 +90,7 @@ impl Stage {
             image: Image::new(),
             postern,
             open,
+            estate: None,
             peer: peer.map(|options| Peer::start(starter, &options)).transpose()?,
             nginx: programs.nginx.as_ref().map(|path| Nginx::start(starter, path, &nginx, &files)).transpose()?,
             hello: limits::own(starter, "hello", &sunk)?,
@@ -132,6 +141,15 @@ impl Stage {
         (0..self.sizes.mountable).map(|number| blobs.get(number)).collect()
     }
 
+    fn seed_estate(&mut self) -> Result<()> {
+        if self.estate.is_none() {
+            let estate = Estate::set(self.starter(), &self.postern_options(ESTATE), self.sizes)?;
+            self.image.push(&estate.postern.administrator())?;
+            self.estate = Some(estate);
+        }
+        Ok(())
+    }
+
     /// Puts in what the work needs, once.
     pub(crate) fn seed(&mut self, work: Work) -> Result<()> {
         let name = match work {
@@ -139,6 +157,7 @@ impl Stage {
             Work::Mount => "mount",
             Work::TagsPage | Work::AllTags => "tags",
             Work::CatalogFirst | Work::CatalogLast => "catalog",
+            Work::Manage(_) | Work::HeadAmongMany => return self.seed_estate(),
             _ => return Ok(()),
         };
         if !self.seeded.insert(name) {

@@ -67,6 +67,7 @@ fn verdict(demand: Demand, figures: &[(Who, Figures)]) -> Option<Verdict> {
         Demand::Rate(who, times) => {
             at_least(&format!("rate / {}", name(who)), own.per_second / of(who)?.per_second, times)
         }
+        Demand::Median(most) => at_most("p50 ms", own.median_us / 1e3, most),
         Demand::Flat(times) => {
             let own = figures.iter().filter(|(who, _)| matches!(who, Who::Postern | Who::Other | Who::Third));
             let (least, most) = own.fold((f64::MAX, 0.0_f64), |(least, most), (_, figures)| {
@@ -93,7 +94,13 @@ mod tests {
 
     #[test]
     fn verdicts() {
-        let with = |cpu_us, tail_us, per_second| Figures { cpu_us, tail_us, per_second, ..Figures::default() };
+        let with = |cpu_us, tail_us, per_second| Figures {
+            cpu_us,
+            tail_us,
+            per_second,
+            median_us: 2000.0,
+            ..Figures::default()
+        };
         let figures = [
             (Who::Postern, with(10.0, 50.0, 100.0)),
             (Who::Peer, with(250.0, 500.0, 10.0)),
@@ -111,6 +118,8 @@ mod tests {
             (Demand::Flat(1.6), Some(true)),
             (Demand::Flat(1.5), Some(false)),
             (Demand::AtMost(Who::Limit, 1.0), None),
+            (Demand::Median(2.0), Some(true)),
+            (Demand::Median(1.9), Some(false)),
         ] {
             assert_eq!(verdict(demand, &figures).map(|verdict| verdict.holds), expected, "{demand:?}");
         }
