@@ -41,6 +41,11 @@ below `target/`, which must lie on the disk that is to be measured. Quiet the ma
 - `tags-page` has 100 of 100,000 tags; *other* is the last page, *third* the first of 10,000. `tags-all` reads 10,000 tags: in one answer from
   docker-registry, in ten pages from Postern. `catalog-*` has 100 of 10,000 repositories, *other* is the other end.
 - `deny-*`: *other* is the HEAD that is allowed. `patch-8m`: *other* is the own push.
+- `estate-*`: another Postern with 1,000 registries and 100,000 role assignments, 100 on each registry, of 1,000 identities. docker-registry has
+  nothing like it: the demands are absolute, what an administrator takes for immediate. `estate-show` and `estate-list` are GETs of one registry
+  and of the group of all of them; `estate-roles-*` list role assignments: at and above a registry, of one principal in the subscription, of one
+  principal at a registry, and the first page of all. `estate-assign` is a new role assignment for the whole subscription and then a pull's
+  HEAD, which must know of it. `estate-head` is that HEAD alone; *other* is the same at the Postern of the other rows.
 - Limits: nginx sends the same bytes from a file; hyper answers 1 KiB from memory; the sink receives, hashes, writes and syncs a file.
 ";
 

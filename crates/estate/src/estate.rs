@@ -155,7 +155,9 @@ impl Estate {
         if is(ROLE_DEFINITIONS) {
             self.index_role(resource);
         }
-        if let Some(endpoint) = endpoint_of(resource).filter(|_| is(PRIVATE_ENDPOINT_CONNECTIONS)) {
+        if is(PRIVATE_ENDPOINT_CONNECTIONS)
+            && let Some(endpoint) = endpoint_of(resource)
+        {
             self.connections.insert(endpoint, id.clone());
         }
         if is(GROUPS)
@@ -204,12 +206,16 @@ impl Estate {
         if is(REGISTRIES) {
             self.registries.remove(&lower_name(id), id);
         }
-        if let Ok(assignment) = Assignment::read(resource) {
+        if is(ROLE_ASSIGNMENTS)
+            && let Ok(assignment) = Assignment::read(resource)
+        {
             let assignment = Arc::new(assignment);
             self.assignments.remove(&assignment.scope, &assignment);
             self.assignments_of.remove(&assignment.principal, &assignment);
         }
-        if let Some(endpoint) = endpoint_of(resource) {
+        if is(PRIVATE_ENDPOINT_CONNECTIONS)
+            && let Some(endpoint) = endpoint_of(resource)
+        {
             self.connections.remove(&endpoint, id);
         }
         if let Ok(role) = Uuid::try_parse(id.name()) {
