@@ -9,8 +9,9 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use percent_encoding::percent_decode_str;
 use postern_access::{InvalidCredential, Principal, WorkloadState};
 use postern_estate::{ApiVersion, Document};
-use postern_identity::{ArmRefusal, Peer};
+use postern_identity::{ArmCaller, ArmRefusal, Peer};
 use postern_model::{CorrelationId, PrincipalId, ResourceId, Timestamp};
+use postern_store::Directory;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -80,7 +81,20 @@ impl Query {
     }
 }
 
+impl From<ArmCaller> for Caller {
+    fn from(known: ArmCaller) -> Self {
+        let ids = std::iter::once(known.principal.id).chain(known.principal.groups.iter().copied()).collect();
+        Self { principal: known.principal, client_id: known.client_id, ids }
+    }
+}
+
 impl Caller {
+    /// Refuses unless it may do the action on the scope.
+    pub(crate) fn authorize(&self, directory: &Directory, action: &str, scope: &ResourceId) -> Result<(), ArmError> {
+        let allowed = directory.with_estate(|estate| estate.may(&self.ids, action, scope));
+        if allowed { Ok(()) } else { Err(self.forbidden(action, scope)) }
+    }
+
     pub(crate) fn forbidden(&self, action: &str, scope: &ResourceId) -> ArmError {
         ArmError::new(
             Condition::Forbidden,
@@ -130,8 +144,7 @@ impl Call {
 
     /// Refuses unless the caller may do the action on the scope.
     pub(crate) fn authorize(&self, action: &str, scope: &ResourceId) -> Result<(), ArmError> {
-        let allowed = self.state.directory.with_estate(|estate| estate.may(&self.caller.ids, action, scope));
-        if allowed { Ok(()) } else { Err(self.caller.forbidden(action, scope)) }
+        self.caller.authorize(&self.state.directory, action, scope)
     }
 
     /// The body, which must be there.
@@ -142,6 +155,12 @@ impl Call {
                 "The request content was invalid and could not be deserialized: a JSON object is expected.",
             )
         })
+    }
+
+    /// What the client calls its request.
+    pub(crate) fn client_request_id(&self) -> Option<&str> {
+        let id = self.headers.get(CLIENT_REQUEST_ID)?.to_str().ok()?;
+        Some(id).filter(|id| !id.is_empty() && id.len() <= MAX_CLIENT_ID_BYTES)
     }
 
     /// A text of the body.
@@ -235,7 +254,7 @@ async fn dispatch(call: Call, target: Target) -> Result<Reply, ArmError> {
         ("GET", Target::GroupResources(id)) => lists::resources(&call, &id),
         ("GET" | "POST", Target::Namespace(id, namespace)) => metadata::namespace(&call, &id, &namespace),
         ("GET", Target::Operations(namespace)) => Ok(metadata::operations(&namespace)),
-        ("GET", Target::Resource(id)) => resources::get(&call, &id),
+        ("GET", Target::Resource(id)) => resources::get(&call, &id).await,
         ("HEAD", Target::Resource(id)) => resources::head(&call, &id),
         ("PUT" | "PATCH", Target::Resource(id)) => resources::put(call, id).await,
         ("DELETE", Target::Resource(id)) => resources::delete(call, id).await,
@@ -279,9 +298,7 @@ fn authenticate(state: &ArmState, parts: &Parts, now: Timestamp, api: Api) -> Re
         Api::ResourceManager => state.identity.arm_caller(authorization, &workload, now),
         Api::Graph => state.identity.graph_caller(authorization, &workload, now, &base(state, parts)),
     };
-    let known = known.map_err(|refusal| refused(state, refusal))?;
-    let ids = std::iter::once(known.principal.id).chain(known.principal.groups.iter().copied()).collect();
-    Ok(Caller { principal: known.principal, client_id: known.client_id, ids })
+    known.map(Caller::from).map_err(|refusal| refused(state, refusal))
 }
 
 fn refused(state: &ArmState, refusal: ArmRefusal) -> ArmError {

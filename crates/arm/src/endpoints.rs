@@ -30,6 +30,8 @@ pub const ENDPOINTS: &[(&str, &str)] = &[
     ("POST", "<registry>/regenerateCredential"),
     ("POST", "<registry>/generateCredentials"),
     ("POST", "<registry>/importImage"),
+    ("GET", "<registry>/operationStatuses/registries-00000000-0000-0000-0000-000000000001"),
+    ("GET", "<registry>/operationResults/registries-00000000-0000-0000-0000-000000000001"),
     ("POST", "<principal>/addPassword"),
     ("POST", "<principal>/removePassword"),
 ];

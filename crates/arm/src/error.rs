@@ -1,17 +1,31 @@
+use std::borrow::Cow;
+
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use postern_estate::Refusal;
 use postern_store::StoreError;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::operations::RETRY_AFTER_SECONDS;
 
 /// Why a request is not served: what the client reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ArmError {
     status: StatusCode,
-    code: &'static str,
+    code: Cow<'static, str>,
     message: String,
     target: Option<String>,
     challenge: Option<String>,
+    retry_after_seconds: Option<u32>,
+}
+
+/// The same as it is kept with an operation that has failed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct KeptError {
+    status: u16,
+    code: String,
+    message: String,
 }
 
 macro_rules! conditions {
@@ -66,6 +80,7 @@ conditions! {
     Conflict = CONFLICT, "Conflict";
     PreconditionFailed = PRECONDITION_FAILED, "PreconditionFailed";
     TooLarge = PAYLOAD_TOO_LARGE, "RequestContentTooLarge";
+    TooManyRequests = TOO_MANY_REQUESTS, "TooManyRequests";
     Internal = INTERNAL_SERVER_ERROR, "InternalServerError";
 }
 
@@ -73,16 +88,26 @@ impl ArmError {
     pub(crate) fn new(condition: Condition, message: impl Into<String>) -> Self {
         Self {
             status: condition.status(),
-            code: condition.code(),
+            code: condition.code().into(),
             message: message.into(),
             target: None,
             challenge: None,
+            retry_after_seconds: None,
         }
     }
 
     /// With a `WWW-Authenticate` header.
     pub(crate) fn challenging(self, challenge: String) -> Self {
         Self { challenge: Some(challenge), ..self }
+    }
+
+    /// With a `Retry-After` header.
+    pub(crate) fn retry_after(self, seconds: u32) -> Self {
+        Self { retry_after_seconds: Some(seconds), ..self }
+    }
+
+    pub(crate) fn keep(self) -> KeptError {
+        KeptError { status: self.status.as_u16(), code: self.code.into_owned(), message: self.message }
     }
 
     pub(crate) fn is(&self, condition: Condition) -> bool {
@@ -94,14 +119,35 @@ impl ArmError {
     }
 }
 
+impl KeptError {
+    /// What an operation's status shows as its `error`.
+    pub(crate) fn shown(&self) -> Value {
+        json!({"code": self.code, "message": self.message})
+    }
+}
+
+impl From<KeptError> for ArmError {
+    fn from(kept: KeptError) -> Self {
+        Self {
+            status: StatusCode::from_u16(kept.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+            code: kept.code.into(),
+            message: kept.message,
+            target: None,
+            challenge: None,
+            retry_after_seconds: None,
+        }
+    }
+}
+
 impl From<Refusal> for ArmError {
     fn from(refusal: Refusal) -> Self {
         Self {
             status: StatusCode::from_u16(refusal.code.status()).unwrap_or(StatusCode::BAD_REQUEST),
-            code: refusal.code.as_str(),
+            code: refusal.code.as_str().into(),
             message: refusal.message,
             target: refusal.target,
             challenge: None,
+            retry_after_seconds: None,
         }
     }
 }
@@ -112,6 +158,11 @@ impl From<StoreError> for ArmError {
             StoreError::Conflict => {
                 Self::new(Condition::PreconditionFailed, "The condition set on the resource's etag is not satisfied.")
             }
+            StoreError::TooManyJobs { limit } => Self::new(
+                Condition::TooManyRequests,
+                format!("The resource has {limit} operations that have not ended. Try again when one of them has."),
+            )
+            .retry_after(RETRY_AFTER_SECONDS),
             other => {
                 tracing::error!(error = %other, "the store failed");
                 Self::internal()
@@ -131,6 +182,9 @@ impl IntoResponse for ArmError {
             (self.status, [(header::CONTENT_TYPE, "application/json; charset=utf-8")], body).into_response();
         if let Some(challenge) = self.challenge.and_then(|text| HeaderValue::from_str(&text).ok()) {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        if let Some(seconds) = self.retry_after_seconds {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }
         response
     }

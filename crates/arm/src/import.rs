@@ -6,61 +6,87 @@
 //! Source: Azure Container Registry, "Import container images to a container registry"; Registries, Import Image (read 2026-11).
 
 mod decide;
+mod job;
 mod order;
 
-use http::StatusCode;
+use std::sync::Arc;
+
 use postern_access::{Credential, OperationKind, Verified};
 use postern_estate::{Resource, types};
 use postern_identity::Throttled;
-use postern_model::{RepositoryName, ResourceId};
+use postern_model::{RepositoryName, ResourceId, Timestamp};
 use postern_store::{Import, ImportError, ImportSource, ImportTarget, StoreError};
 
 use self::decide::{Side, Way};
 use self::order::{From, Order};
-use crate::call::Call;
+use crate::ArmState;
+use crate::call::{Call, Caller};
 use crate::error::{ArmError, Condition};
 use crate::reply::Reply;
+
+pub(crate) use self::job::{ImportJob, call_off, carry_out};
 
 const READ: &str = "Microsoft.ContainerRegistry/registries/read";
 const IMPORT: &str = "Microsoft.ContainerRegistry/registries/importImage/action";
 
-/// `POST {registry}/importImage`. The caller's right to it was looked at already.
-pub(crate) async fn image(call: &Call, registry: &Resource) -> Result<Reply, ArmError> {
-    call.authorize(READ, &registry.id)?;
-    let order = Order::read(call.body()?)?;
-    let mut targets = Vec::with_capacity(order.targets.len());
-    for (name, tags) in &order.targets {
-        let permits = decide::target(call, registry, name, tags.first()).await?;
-        targets.push(ImportTarget { blobs: permits.0, manifests: permits.1, tags: tags.clone() });
-    }
-    let source = source(call, registry, &order).await?;
-    let import = Import { source, reference: order.reference.clone(), targets, overwrite: order.overwrite };
-    match call.state.importer.import(import).await {
-        Ok(()) => Ok(Reply::empty(StatusCode::OK)),
-        Err(error) => Err(failed(registry, &order, error)),
+/// Who asks for an import, and when.
+struct Asking {
+    state: Arc<ArmState>,
+    caller: Caller,
+    now: Timestamp,
+    /// Whether what is allowed is recorded as well: what is allowed beforehand is decided once more when it is done.
+    records_allows: bool,
+}
+
+impl Asking {
+    fn authorize(&self, action: &str, scope: &ResourceId) -> Result<(), ArmError> {
+        self.caller.authorize(&self.state.directory, action, scope)
     }
 }
 
-async fn source(call: &Call, target: &Resource, order: &Order) -> Result<ImportSource, ArmError> {
+/// `POST {registry}/importImage`. The caller's right to it was looked at already.
+///
+/// What is refused now is refused at once; what is allowed now becomes a job, which decides again whenever it begins.
+pub(crate) async fn image(call: &Call, registry: &Resource) -> Result<Reply, ArmError> {
+    call.authorize(READ, &registry.id)?;
+    let order = Order::read(call.body()?)?;
+    let (state, caller) = (Arc::clone(&call.state), call.caller.clone());
+    let asking = Asking { state, caller, now: call.now, records_allows: false };
+    decide(&asking, registry, &order).await?;
+    job::begin(call, registry, &order).await
+}
+
+/// Asks both registries; the permits are for now.
+async fn decide(asking: &Asking, registry: &Resource, order: &Order) -> Result<Import, ArmError> {
+    let mut targets = Vec::with_capacity(order.targets.len());
+    for (name, tags) in &order.targets {
+        let permits = decide::target(asking, registry, name, tags.first()).await?;
+        targets.push(ImportTarget { blobs: permits.0, manifests: permits.1, tags: tags.clone() });
+    }
+    let source = source(asking, registry, order).await?;
+    Ok(Import { source, reference: order.reference.clone(), targets, overwrite: order.overwrite, resumed: false })
+}
+
+async fn source(asking: &Asking, target: &Resource, order: &Order) -> Result<ImportSource, ArmError> {
     let name = order.repository.parse::<RepositoryName>();
     let name = name.map_err(|error| order::invalid(format!("source.sourceImage: {error}.")))?;
     let (rules, way, credential) = match &order.from {
         From::Registry(id) => {
-            let id = &of_registry(call, target, id)?;
-            let rules = call.state.directory.registry_by_id(id).ok_or_else(|| no_source(id.as_str()))?;
-            let caller = postern_access::Caller::Principal(call.caller.principal.clone());
+            let id = &of_registry(asking, target, id)?;
+            let rules = asking.state.directory.registry_by_id(id).ok_or_else(|| no_source(id.as_str()))?;
+            let caller = postern_access::Caller::Principal(asking.caller.principal.clone());
             let credential = Credential::Verified(Verified { caller, claim: None, binding: None });
             (rules, Way::Trusted, credential)
         }
         From::Host { host, credentials } => {
             // `localhost` is the default registry for clients of this machine; here it is somebody else's name.
-            let own = call.state.directory.registry_by_host(host);
-            let suffix = call.state.directory.suffix();
+            let own = asking.state.directory.registry_by_host(host);
+            let suffix = asking.state.directory.suffix();
             let Some(rules) = own.filter(|rules| decide::is_named(rules, host, &suffix)) else {
                 let credentials = order::credentials(credentials.as_ref());
                 return Ok(ImportSource::Elsewhere { host: host.clone(), repository: name, credentials });
             };
-            let credential = decide::login(call, &rules, credentials.as_ref()).map_err(throttled)?;
+            let credential = decide::login(asking, &rules, credentials.as_ref()).map_err(throttled)?;
             (rules, Way::Public, credential)
         }
     };
@@ -69,9 +95,9 @@ async fn source(call: &Call, target: &Resource, order: &Order) -> Result<ImportS
     for kind in [OperationKind::PullManifest, OperationKind::PullBlob, OperationKind::ListReferrers] {
         let reference = (kind == OperationKind::PullManifest).then(|| order.reference.clone());
         let asked = decide::Asked { kind, repository: &name, reference };
-        permits.push(decide::permit(call, &rules, way, &credential, asked, side).await?);
+        permits.push(decide::permit(asking, &rules, way, &credential, asked, side).await?);
     }
-    let source = call.state.directory.resource(&rules.id);
+    let source = asking.state.directory.resource(&rules.id);
     let exports = source.as_ref().and_then(|source| source.text(&["policies", "exportPolicy", "status"]));
     if exports.is_some_and(|status| status.eq_ignore_ascii_case("disabled")) {
         return Err(ArmError::new(
@@ -92,11 +118,11 @@ async fn source(call: &Call, target: &Resource, order: &Order) -> Result<ImportS
 }
 
 /// The source registry's id, if the caller may know that it exists.
-fn of_registry(call: &Call, target: &Resource, id: &ResourceId) -> Result<ResourceId, ArmError> {
+fn of_registry(asking: &Asking, target: &Resource, id: &ResourceId) -> Result<ResourceId, ArmError> {
     if !id.is_type(types::REGISTRIES) {
         return Err(order::invalid("source.resourceId must be the id of a registry."));
     }
-    call.authorize(READ, id).map_err(|_| call.caller.forbidden_linked(IMPORT, &target.id, READ, id))?;
+    asking.authorize(READ, id).map_err(|_| asking.caller.forbidden_linked(IMPORT, &target.id, READ, id))?;
     Ok(id.clone())
 }
 
@@ -143,10 +169,12 @@ fn failed(target: &Resource, order: &Order, error: ImportError) -> ArmError {
                 order.shown_source()
             ),
         ),
-        error @ (ImportError::Unsuitable(_) | ImportError::Unreachable(_)) => ArmError::new(
-            Condition::ImportDenied,
-            format!("{image} of {} was not imported: {error}.", order.shown_source()),
-        ),
+        error @ (ImportError::Unsuitable(_) | ImportError::Unreachable(_) | ImportError::Interrupted(_)) => {
+            ArmError::new(
+                Condition::ImportDenied,
+                format!("{image} of {} was not imported: {error}.", order.shown_source()),
+            )
+        }
         ImportError::Store(
             error @ (StoreError::TooLarge { .. }
             | StoreError::TooManyUploads { .. }

@@ -22,6 +22,7 @@ mod graph;
 mod import;
 mod lists;
 mod metadata;
+mod operations;
 mod path;
 mod providers;
 mod reply;
@@ -30,6 +31,7 @@ mod service_tags;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::routing::any;
@@ -37,6 +39,7 @@ use postern_audit::Audit;
 use postern_identity::Identity;
 use postern_model::{Clock, IpRuleMode, Random};
 use postern_store::{Directory, ImportExecutor, Store};
+use tokio::sync::watch;
 
 pub use endpoints::ENDPOINTS;
 pub use graph::GRAPH_ENDPOINTS;
@@ -64,17 +67,24 @@ pub struct ArmState {
     pub importer: Arc<dyn ImportExecutor>,
     /// The address that the import service is seen with on the public path.
     pub import_address: IpAddr,
+    /// How long a request waits for what it began: an operation that ends sooner is answered at once.
+    pub patience: Duration,
     /// Which addresses services have.
     pub service_tags: ServiceTags,
 }
 
 /// The resource manager. A `postern_identity::Peer` and a `postern_model::CorrelationId` among a request's extensions are its own.
-pub fn router(state: ArmState) -> Router {
+pub fn router(state: Arc<ArmState>) -> Router {
     Router::new()
         .route("/v1.0/{*path}", any(call::serve_graph))
         .route("/beta/{*path}", any(call::serve_graph))
         .fallback(call::serve)
-        .with_state(Arc::new(state))
+        .with_state(state)
+}
+
+/// Carries out what requests began, until `stop` says so. What an earlier process was at goes on.
+pub async fn carry_out(state: Arc<ArmState>, stop: watch::Receiver<bool>) {
+    import::carry_out(state, stop).await;
 }
 
 #[cfg(test)]

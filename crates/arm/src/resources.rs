@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::ArmState;
 use crate::call::{Call, Caller};
 use crate::error::{ArmError, Condition};
+use crate::operations;
 use crate::path::canonical;
 use crate::providers;
 use crate::reply::Reply;
@@ -38,7 +39,10 @@ const DELETE_NO_CONTENT: [&str; 3] = [
     "Microsoft.ContainerRegistry/registries/credentialSets",
 ];
 
-pub(crate) fn get(call: &Call, id: &ResourceId) -> Result<Reply, ArmError> {
+pub(crate) async fn get(call: &Call, id: &ResourceId) -> Result<Reply, ArmError> {
+    if let Some(told) = operations::Told::of(id) {
+        return operations::get(call, id, told).await;
+    }
     let resource_type = type_of(id)?;
     call.authorize(&format!("{resource_type}/read"), id)?;
     if let Some(made_up) = providers::made_up(call, id) {
@@ -160,6 +164,9 @@ struct PutPlan {
 
 pub(crate) async fn put(call: Call, id: ResourceId) -> Result<Reply, ArmError> {
     let resource_type = type_of(&id)?;
+    if operations::Told::of(&id).is_some() {
+        return Err(ArmError::new(Condition::MethodNotAllowed, "Operations are not written to."));
+    }
     let body = call.body()?.clone();
     let plan = PutPlan {
         state: Arc::clone(&call.state),
@@ -386,6 +393,7 @@ async fn forget(state: &ArmState, resource: &Resource) {
     let credentials = state.store.credentials();
     let uid: ResourceUid = resource.uid;
     let result = if resource.id.is_type(types::REGISTRIES) {
+        crate::import::call_off(state, resource).await;
         let content = state.store.remove_registry(uid.into()).await;
         credentials.remove_owner(&SecretOwner::Admin(uid.into()).to_string()).await.and(content)
     } else if resource.id.is_type(types::TOKENS) {

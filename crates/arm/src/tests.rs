@@ -2,13 +2,15 @@ mod assignments;
 mod graph;
 mod import;
 mod networks;
+mod operations;
 mod registries;
 mod requests;
 mod tokens;
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -18,14 +20,17 @@ use postern_audit::{Audit, AuditOptions};
 use postern_identity::{Identity, IdentityOptions, IdentitySettings, SecretOwner, authority_router};
 use postern_model::{Clock, IpRuleMode, PrincipalId, Random, ResourceId, Secret, TenantId, Timestamp};
 use postern_store::{
-    Directory, DirectoryOptions, Expected, Import, ImportExecutor, Importing, Journal, Keep, Store, StoreOptions,
+    Directory, DirectoryOptions, Expected, Import, ImportError, ImportExecutor, Importing, Journal, Keep, Store,
+    StoreOptions,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
 use tower::ServiceExt as _;
 use uuid::Uuid;
 
-use crate::{ArmState, ServiceTags, router};
+use crate::{ArmState, ServiceTags, carry_out, router};
 
 const START: i64 = 1_795_308_729;
 const ENDPOINT: &str = "https://localhost:8443";
@@ -98,6 +103,9 @@ impl Who {
 /// The router over a subscription with a group, and four callers with their tokens.
 struct Bench {
     router: Router,
+    state: Arc<ArmState>,
+    /// What goes on behind the requests, and what ends it in order.
+    behind: Mutex<(watch::Sender<bool>, JoinHandle<()>)>,
     directory: Directory,
     store: Store,
     identity: Arc<Identity>,
@@ -108,14 +116,35 @@ struct Bench {
     _folder: TempDir,
 }
 
-/// Notes what it is asked to import, and does nothing.
+/// Carries out what requests began, as the server does.
+fn begin(state: &Arc<ArmState>) -> (watch::Sender<bool>, JoinHandle<()>) {
+    let (stop, stopped) = watch::channel(false);
+    (stop, tokio::spawn(carry_out(Arc::clone(state), stopped)))
+}
+
+/// Notes what it is asked to import, and does nothing: at once, or as soon as it is let.
 #[derive(Default)]
-struct Imported(Mutex<Vec<Import>>);
+struct Imported(Mutex<Vec<Import>>, Arc<Held>);
+
+#[derive(Default)]
+struct Held {
+    waits: AtomicBool,
+    begun: Notify,
+    let_go: Notify,
+    refusal: Mutex<Option<ImportError>>,
+}
 
 impl ImportExecutor for Imported {
     fn import(&self, import: Import) -> Importing {
         self.0.lock().unwrap().push(import);
-        Box::pin(async { Ok(()) })
+        let held = Arc::clone(&self.1);
+        Box::pin(async move {
+            held.begun.notify_one();
+            if held.waits.load(Ordering::SeqCst) {
+                held.let_go.notified().await;
+            }
+            held.refusal.lock().unwrap().take().map_or(Ok(()), Err)
+        })
     }
 }
 
@@ -142,6 +171,11 @@ impl Answer {
 
 impl Bench {
     async fn new() -> Self {
+        // As long as it takes.
+        Self::with_patience(Duration::from_hours(1)).await
+    }
+
+    async fn with_patience(patience: Duration) -> Self {
         let folder = TempDir::new().unwrap();
         let clock = Arc::new(TestClock(AtomicI64::new(START)));
         let random = Arc::new(TestRandom(AtomicU64::new(1)));
@@ -168,7 +202,8 @@ impl Bench {
         let journal = Journal::open(&folder.path().join("audit.db")).await.unwrap();
         let (audit, _writer) = Audit::start(journal, AuditOptions::default(), Arc::clone(&clock) as _);
         let importer = Arc::new(Imported::default());
-        let router = router(ArmState {
+        let state = Arc::new(ArmState {
+            patience,
             audit: audit.clone(),
             importer: Arc::clone(&importer) as _,
             import_address: IMPORT_ADDRESS,
@@ -181,8 +216,21 @@ impl Bench {
             ip_rule_mode: IpRuleMode::Strict,
             service_tags: ServiceTags::default(),
         });
-        let mut bench =
-            Self { router, directory, store, identity, clock, audit, importer, tokens: Vec::new(), _folder: folder };
+        let behind = Mutex::new(begin(&state));
+        let router = router(Arc::clone(&state));
+        let mut bench = Self {
+            router,
+            state,
+            behind,
+            directory,
+            store,
+            identity,
+            clock,
+            audit,
+            importer,
+            tokens: Vec::new(),
+            _folder: folder,
+        };
         bench.place(SUBSCRIPTION, json!({"displayName": "Test", "postern": {"secret": "kept"}})).await;
         bench.place(GROUP, json!({"location": "eastus"})).await;
         for who in Who::ALL {

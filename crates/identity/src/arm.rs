@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use postern_access::{InvalidCredential, Principal, WorkloadState};
-use postern_model::Timestamp;
+use postern_model::{PrincipalId, Timestamp};
 use uuid::Uuid;
 
 use crate::Identity;
@@ -53,6 +53,13 @@ impl Identity {
         base: &str,
     ) -> Result<ArmCaller, ArmRefusal> {
         self.control_caller(authorization, workload, now, |audience| self.is_graph_audience(audience, base))
+    }
+
+    /// Somebody who called before, as it is now: for what goes on without a token. None when there is no such principal any more, or it
+    /// is switched off.
+    pub fn caller_of(&self, id: PrincipalId) -> Option<ArmCaller> {
+        let known = self.known(id).filter(|known| known.enabled)?;
+        Some(ArmCaller { principal: Arc::clone(&known.principal), client_id: known.client_id })
     }
 
     fn control_caller(

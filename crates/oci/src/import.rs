@@ -9,6 +9,7 @@ use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use http_body_util::BodyExt as _;
 use postern_access::Permit;
 use postern_model::{Algorithm, Digest, Reference, Tag};
@@ -29,6 +30,8 @@ const MAX_MANIFESTS: usize = 50;
 const MAX_REFERRERS: usize = 200;
 /// Bytes of manifests that one import holds at once.
 const MAX_HELD_BYTES: usize = 64 << 20;
+/// How many blobs of an image are fetched at once.
+const BLOBS_AT_ONCE: usize = 4;
 const MAX_DURATION: Duration = Duration::from_hours(2);
 
 /// Carries imports out.
@@ -51,24 +54,29 @@ impl Importer {
     }
 
     async fn run(&self, import: Import) -> Result<(), ImportError> {
-        let Import { source, reference, targets, overwrite } = import;
-        if !overwrite {
+        let Import { source, reference, targets, overwrite, resumed } = import;
+        if !overwrite && !resumed {
             // Looked at again when the tags are made; asked first, so that nothing is fetched in vain.
             for target in &targets {
-                self.refuse_existing(target).await?;
+                self.missing_tags(target, None).await?;
             }
         }
         let source = self.open(source)?;
         let found = collect(&source, &reference).await?;
         let Some((root, others)) = found.split_first() else { return Ok(()) };
         let mut finished = Vec::with_capacity(targets.len());
-        for ImportTarget { blobs, manifests, tags } in &targets {
+        for target in &targets {
+            let ImportTarget { blobs, manifests, tags } = target;
             let (blobs, manifests) = (self.store.repository(blobs)?, self.store.repository(manifests)?);
             for parsed in others.iter().rev() {
                 let facts = bring(&source, &blobs, parsed).await?.facts;
                 manifests.put_manifest(facts, Vec::new()).await?;
             }
-            finished.push((manifests, bring(&source, &blobs, root).await?, tags.clone()));
+            let tags = match (overwrite, resumed) {
+                (false, true) => self.missing_tags(target, Some(root.facts.digest)).await?,
+                (true, _) | (false, false) => tags.clone(),
+            };
+            finished.push((manifests, bring(&source, &blobs, root).await?, tags));
         }
         for (manifests, root, tags) in finished {
             if overwrite {
@@ -93,16 +101,19 @@ impl Importer {
         })
     }
 
-    async fn refuse_existing(&self, target: &ImportTarget) -> Result<(), ImportError> {
+    /// The tags that are to be made, refused where one exists that is not on this manifest.
+    async fn missing_tags(&self, target: &ImportTarget, made_on: Option<Digest>) -> Result<Vec<Tag>, ImportError> {
         let repository = self.store.repository(&target.manifests)?;
+        let mut missing = Vec::with_capacity(target.tags.len());
         for tag in &target.tags {
             match repository.resolve(&Reference::Tag(tag.clone())).await {
+                Ok(digest) if Some(digest) == made_on => {}
                 Ok(_) => return Err(StoreError::TagExists(Tag::clone(tag)).into()),
-                Err(StoreError::NotFound(_)) => {}
+                Err(StoreError::NotFound(_)) => missing.push(tag.clone()),
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(())
+        Ok(missing)
     }
 }
 
@@ -153,9 +164,11 @@ async fn collect(source: &Source, reference: &Reference) -> Result<Vec<Parsed>, 
 /// Brings a manifest's blobs, and finds out from its config what it runs on.
 async fn bring(source: &Source, target: &Repository, parsed: &Parsed) -> Result<Parsed, ImportError> {
     let mut parsed = parsed.clone();
-    for blob in &parsed.facts.blobs {
-        source.bring_blob(target, blob).await?;
-    }
+    let mut blobs = parsed.facts.blobs.clone();
+    blobs.sort_unstable();
+    blobs.dedup();
+    let bringing = stream::iter(blobs).map(|blob| async move { source.bring_blob(target, &blob).await });
+    bringing.buffer_unordered(BLOBS_AT_ONCE).try_collect::<()>().await?;
     if let Some(config) = parsed.config
         && let Ok(blob) = target.open_blob(&config).await
         && blob.size() <= MAX_CONFIG_BYTES

@@ -37,6 +37,8 @@ const CA_FILE: &str = "ca.crt";
 const WORKLOAD_CA_FILE: &str = "workload-ca.crt";
 const AUDIT_FILE: &str = "audit.db";
 const MAINTENANCE: Duration = Duration::from_hours(1);
+/// Longer operations are answered with where to ask for them.
+const PATIENCE: Duration = Duration::from_millis(800);
 const UPKEEP: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Args)]
@@ -121,6 +123,7 @@ pub(crate) struct Running {
     store: Store,
     stop: watch::Sender<bool>,
     serving: JoinHandle<()>,
+    carrying_out: JoinHandle<()>,
     writer: AuditWriter,
     background: Vec<AbortHandle>,
 }
@@ -214,7 +217,8 @@ impl Running {
             limits: postern_oci::Limits::default(),
         };
         let outbound = Outbound::new(config.outbound.options(addresses.clone())?)?;
-        let arm = ArmState {
+        let arm = Arc::new(ArmState {
+            patience: PATIENCE,
             audit: audit.clone(),
             importer: Arc::new(Importer::new(store.clone(), outbound)),
             import_address: config.outbound.address,
@@ -226,7 +230,7 @@ impl Running {
             arm_endpoint,
             ip_rule_mode: config.access.ip_rule_mode(),
             service_tags: service_tags.clone(),
-        };
+        });
         let postern_api = crate::postern_api::State {
             directory: directory.clone(),
             identity: Arc::clone(&identity),
@@ -249,7 +253,7 @@ impl Running {
             routers: Routers {
                 tokens: data_plane.router(),
                 data_plane,
-                resource_manager: postern_arm::router(arm),
+                resource_manager: postern_arm::router(Arc::clone(&arm)),
                 authority: postern_identity::authority_router(Arc::clone(&identity)),
                 postern: crate::postern_api::router(postern_api),
             },
@@ -269,6 +273,7 @@ impl Running {
         };
         let (stop, stopped) = watch::channel(false);
         let patience = Duration::from_secs(config.server.shutdown_seconds);
+        let carrying_out = tokio::spawn(postern_arm::carry_out(arm, stopped.clone()));
         let serving = tokio::spawn(listeners.serve(Arc::new(server), stopped, patience));
         let interval = Duration::from_secs(config.limits.collection_interval_seconds);
         let mut background = vec![collect(store.clone(), interval), maintain(Arc::clone(&identity)), upkeep(metrics)];
@@ -284,6 +289,7 @@ impl Running {
             store,
             stop,
             serving,
+            carrying_out,
             writer,
             background,
         })
@@ -311,9 +317,10 @@ impl Running {
 
     /// Lets open requests end, writes what is left to write, closes the data folder.
     pub(crate) async fn stop(self) {
-        let Self { identity, directory, audit, store, stop, serving, writer, background, .. } = self;
+        let Self { identity, directory, audit, store, stop, serving, carrying_out, writer, background, .. } = self;
         let _ = stop.send(true);
         let _ = serving.await;
+        let _ = carrying_out.await;
         background.iter().for_each(AbortHandle::abort);
         audit.flush().await;
         drop((identity, directory, audit));
@@ -336,6 +343,9 @@ fn collect(store: Store, interval: Duration) -> AbortHandle {
             match store.collect_garbage(clock.now()).await {
                 Ok(collected) => tracing::debug!(?collected, "collected"),
                 Err(error) => tracing::error!(error = %error, "unreferenced content cannot be reclaimed"),
+            }
+            if let Err(error) = store.jobs().expire().await {
+                tracing::error!(error = %error, "ends of jobs cannot be forgotten");
             }
             tokio::time::sleep(interval).await;
         }

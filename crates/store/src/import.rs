@@ -19,6 +19,8 @@ pub struct Import {
     pub targets: Vec<ImportTarget>,
     /// Whether tags that exist are moved. Locks hold either way.
     pub overwrite: bool,
+    /// Whether an earlier attempt may have made the tags already: one that is where it should be is then as good as made.
+    pub resumed: bool,
 }
 
 /// Where an image is copied from.
@@ -79,6 +81,9 @@ pub enum ImportError {
     /// The source cannot be reached, or must not be called.
     #[error("the source cannot be reached: {0}")]
     Unreachable(String),
+    /// The connection to the source broke, again and again. The same may succeed later, and goes on where it was.
+    #[error("the connection to the source broke: {0}")]
+    Interrupted(String),
     /// A lock of the source.
     #[error("the source is locked: {0}")]
     SourceLocked(StoreError),

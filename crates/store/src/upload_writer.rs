@@ -110,6 +110,7 @@ impl Position {
 /// background; until then the upload is [`StoreError::Busy`].
 pub struct UploadWriter {
     work: Option<Work>,
+    is_temporary: bool,
 }
 
 struct Work {
@@ -135,7 +136,14 @@ impl UploadWriter {
             accepted,
             unsaved,
         };
-        Self { work: Some(work) }
+        Self { work: Some(work), is_temporary: false }
+    }
+
+    /// For an upload that nobody could take up again: dropped, it gives the upload up.
+    #[must_use]
+    pub fn temporary(mut self) -> Self {
+        self.is_temporary = true;
+        self
     }
 
     /// How many bytes were taken so far, also those that are not written yet.
@@ -194,8 +202,10 @@ impl UploadWriter {
 impl Drop for UploadWriter {
     fn drop(&mut self) {
         if let (Some(work), Ok(runtime)) = (self.work.take(), Handle::try_current()) {
+            let is_temporary = self.is_temporary;
             runtime.spawn(async move {
-                if let Err(error) = work.save().await {
+                let ended = if is_temporary { work.discard().await } else { work.save().await.map(drop) };
+                if let Err(error) = ended {
                     tracing::debug!(error = %error, "progress of an abandoned upload was not saved");
                 }
             });

@@ -14,8 +14,7 @@ use postern_identity::{ExchangeRequest, FirstPartyService, Throttled};
 use postern_model::{CorrelationId, Reference, RepositoryName, ResourceId, Tag};
 
 use super::order::Login;
-use super::{IMPORT, READ};
-use crate::call::Call;
+use super::{Asking, IMPORT, READ};
 use crate::error::{ArmError, Condition};
 
 /// How the import service comes to a registry.
@@ -44,33 +43,33 @@ pub(super) struct Asked<'a> {
 
 /// The permits to write to the target's repository.
 pub(super) async fn target(
-    call: &Call,
+    asking: &Asking,
     registry: &Resource,
     repository: &RepositoryName,
     tag: Option<&Tag>,
 ) -> Result<(Permit, Permit), ArmError> {
-    let rules = call.state.directory.registry_by_id(&registry.id).ok_or_else(ArmError::internal)?;
-    let rules = Arc::new(with_right_to_import(call, &rules));
-    let credential = as_caller(call);
+    let rules = asking.state.directory.registry_by_id(&registry.id).ok_or_else(ArmError::internal)?;
+    let rules = Arc::new(with_right_to_import(asking, &rules));
+    let credential = as_caller(asking);
     let manifest =
         Asked { kind: OperationKind::PushManifest, repository, reference: tag.map(|tag| Reference::Tag(tag.clone())) };
     let blob = Asked { kind: OperationKind::PushBlob, repository, reference: None };
-    let manifests = permit(call, &rules, Way::Trusted, &credential, manifest, Side::Target).await?;
-    let blobs = permit(call, &rules, Way::Trusted, &credential, blob, Side::Target).await?;
+    let manifests = permit(asking, &rules, Way::Trusted, &credential, manifest, Side::Target).await?;
+    let blobs = permit(asking, &rules, Way::Trusted, &credential, blob, Side::Target).await?;
     Ok((blobs, manifests))
 }
 
-fn as_caller(call: &Call) -> Credential {
-    let caller = Caller::Principal(Arc::clone(&call.caller.principal));
+fn as_caller(asking: &Asking) -> Credential {
+    let caller = Caller::Principal(Arc::clone(&asking.caller.principal));
     Credential::Verified(Verified { caller, claim: None, binding: None })
 }
 
 /// The rules as they are for this import: whoever may import into a registry may write there by import, without a role to push. The
 /// assignment that gives `importImage/action` is the ground that the record names.
-fn with_right_to_import(call: &Call, rules: &RegistryRules) -> RegistryRules {
-    let principal = call.caller.principal.id;
-    let import = call.state.directory.with_estate(|estate| {
-        let grants = estate.management_grants(&call.caller.ids);
+fn with_right_to_import(asking: &Asking, rules: &RegistryRules) -> RegistryRules {
+    let principal = asking.caller.principal.id;
+    let import = asking.state.directory.with_estate(|estate| {
+        let grants = estate.management_grants(&asking.caller.ids);
         let decision = authorize_management(&grants, &[], IMPORT, &rules.id);
         let by = decision.allowed_by?;
         let actions = Actions::of(&[Action::Pull, Action::Push]);
@@ -89,7 +88,7 @@ fn with_right_to_import(call: &Call, rules: &RegistryRules) -> RegistryRules {
 
 /// Decides, records the decision, and tells a refusal in the words that are documented, with the side, the switch and the fix.
 pub(super) async fn permit(
-    call: &Call,
+    asking: &Asking,
     rules: &Arc<RegistryRules>,
     way: Way,
     credential: &Credential,
@@ -98,7 +97,7 @@ pub(super) async fn permit(
 ) -> Result<Permit, ArmError> {
     let origin = Origin {
         ingress: Ingress::Public,
-        address: call.state.import_address,
+        address: asking.state.import_address,
         place: "import service".into(),
         simulated: false,
         workload: match way {
@@ -109,17 +108,18 @@ pub(super) async fn permit(
     let operation = Operation::repository(asked.kind, asked.repository.clone(), asked.reference);
     let inputs = Inputs { origin: &origin, rules, credential, operation: &operation, content: None };
     let decision = evaluate(&inputs);
-    let id = CorrelationId::new(call.now, call.state.random.as_ref());
+    let id = CorrelationId::new(asking.now, asking.state.random.as_ref());
     let outcome = match &decision.verdict {
         Verdict::Allow(permit) => Ok(permit.clone()),
-        Verdict::Deny(layer) => Err(refusal(call, &inputs, &decision, *layer, way, side, id)),
+        Verdict::Deny(layer) => Err(refusal(asking, &inputs, &decision, *layer, way, side, id)),
     };
     // One record for each side: what is asked for its manifest holds for its blobs.
-    if outcome.is_err() || matches!(asked.kind, OperationKind::PullManifest | OperationKind::PushManifest) {
+    let is_first = matches!(asked.kind, OperationKind::PullManifest | OperationKind::PushManifest);
+    if outcome.is_err() || (is_first && asking.records_allows) {
         let status = if outcome.is_ok() { 200 } else { 403 };
         let record = Record {
             id,
-            time: call.now,
+            time: asking.now,
             rules: Arc::clone(rules),
             origin,
             credential: credential.clone(),
@@ -129,13 +129,13 @@ pub(super) async fn permit(
             status,
             user_agent: None,
         };
-        call.state.audit.record(record).await;
+        asking.state.audit.record(record).await;
     }
     outcome
 }
 
 fn refusal(
-    call: &Call,
+    asking: &Asking,
     inputs: &Inputs<'_>,
     decision: &Decision,
     layer: Layer,
@@ -161,7 +161,7 @@ fn refusal(
         }
     };
     // Why is for those who may read the registry: others learn that it refused, and the id.
-    let may_know = call.state.directory.with_estate(|estate| estate.may(&call.caller.ids, READ, &rules.id));
+    let may_know = asking.state.directory.with_estate(|estate| estate.may(&asking.caller.ids, READ, &rules.id));
     if may_know {
         let findings = decision.trace.lines().into_iter().find(|(found, ..)| *found == layer);
         for line in findings.map(|(.., lines)| lines).unwrap_or_default() {
@@ -201,15 +201,15 @@ fn split_port(host: &str) -> (&str, Option<&str>) {
 }
 
 /// What a login amounts to at a registry of this server.
-pub(super) fn login(call: &Call, rules: &RegistryRules, login: Option<&Login>) -> Result<Credential, Throttled> {
+pub(super) fn login(asking: &Asking, rules: &RegistryRules, login: Option<&Login>) -> Result<Credential, Throttled> {
     let anonymous = Credential::Verified(Verified { caller: Caller::Anonymous, claim: None, binding: None });
     let Some(Login { user, password }) = login else { return Ok(anonymous) };
-    let identity = &call.state.identity;
+    let identity = &asking.state.identity;
     let Some(user) = user else {
         let service = rules.login_server.to_string();
         let request = ExchangeRequest { service, tenant: None, access_token: password.clone() };
-        return Ok(identity.exchange_credential(rules, &request, call.now));
+        return Ok(identity.exchange_credential(rules, &request, asking.now));
     };
     let basic = STANDARD.encode(format!("{user}:{}", password.expose()));
-    identity.credential(rules, Some(&format!("Basic {basic}")), call.state.import_address, call.now)
+    identity.credential(rules, Some(&format!("Basic {basic}")), asking.state.import_address, asking.now)
 }

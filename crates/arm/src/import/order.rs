@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use postern_estate::Document;
 use postern_model::{Reference, RepositoryName, ResourceId, Secret, Tag};
 use postern_store::ImportCredentials;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::error::{ArmError, Condition};
 
@@ -52,6 +52,42 @@ impl Order {
             Some(_) => return Err(invalid("The property 'mode' must be 'NoForce' or 'Force'.")),
         };
         Ok(Self { from: from(source)?, repository, reference, targets: targets(body)?, overwrite })
+    }
+
+    /// A body that asks for the same, without what nobody may read.
+    pub(super) fn body(&self) -> Document {
+        let mut source = Document::new();
+        let (key, value) = match &self.from {
+            From::Registry(id) => ("resourceId", id.as_str()),
+            From::Host { host, .. } => ("registryUri", host.as_str()),
+        };
+        source.insert(key.into(), value.into());
+        source.insert("sourceImage".into(), format!("{}{}", self.repository, self.shown_reference()).into());
+        let tagged = self.targets.iter().flat_map(|(name, tags)| tags.iter().map(move |tag| format!("{name}:{tag}")));
+        let untagged = self.targets.iter().filter(|(_, tags)| tags.is_empty()).map(|(name, _)| name.to_string());
+        let mut body = Document::new();
+        body.insert("source".into(), source.into());
+        body.insert("targetTags".into(), tagged.collect::<Vec<_>>().into());
+        body.insert("untaggedTargetRepositories".into(), untagged.collect::<Vec<_>>().into());
+        body.insert("mode".into(), if self.overwrite { "Force" } else { "NoForce" }.into());
+        body
+    }
+
+    /// What [`Self::body`] leaves out.
+    pub(super) fn secret(&self) -> Option<Secret> {
+        let From::Host { credentials: Some(login), .. } = &self.from else { return None };
+        let text = json!({"username": login.user, "password": login.password.expose()}).to_string();
+        Some(Secret::new(text))
+    }
+
+    /// The order that a body and its secret were made of.
+    pub(super) fn restore(body: &Document, secret: Option<&Secret>) -> Result<Self, ArmError> {
+        let mut body = body.clone();
+        let secret = secret.and_then(|secret| serde_json::from_str::<Value>(secret.expose()).ok());
+        if let (Some(source), Some(credentials)) = (body.get_mut("source").and_then(Value::as_object_mut), secret) {
+            source.insert("credentials".into(), credentials);
+        }
+        Self::read(&body)
     }
 
     pub(super) fn shown_source(&self) -> String {
@@ -169,8 +205,6 @@ fn texts<'a>(body: &'a Document, name: &str) -> Result<Vec<&'a str>, ArmError> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[track_caller]
@@ -198,6 +232,29 @@ mod tests {
         );
         let targets: Vec<_> = order.targets.iter().map(|(name, tags)| format!("{name} {tags:?}")).collect();
         assert_eq!(targets, ["w []", "x [latest, 2]", "y/z [3]"]);
+    }
+
+    #[test]
+    fn orders_are_kept_without_their_secret() {
+        for (source, has_secret) in [
+            (json!({"resourceId": ID, "sourceImage": "a:1"}), false),
+            (json!({"registryUri": "h:5", "sourceImage": format!("a/b@sha256:{}", "0".repeat(64))}), false),
+            (
+                json!({"registryUri": "h", "sourceImage": "a", "credentials": {"username": "u", "password": "p\"w"}}),
+                true,
+            ),
+            (json!({"registryUri": "h", "sourceImage": "a", "credentials": {"password": "p\"w"}}), true),
+        ] {
+            let body = json!({"source": source, "targetTags": ["x", "y:2", "y:1"], "untaggedTargetRepositories": ["z"], "mode": "Force"});
+            let order = Order::read(body.as_object().unwrap()).unwrap();
+            let (kept, secret) = (order.body(), order.secret());
+            assert_eq!(secret.is_some(), has_secret);
+            assert!(!Value::from(kept.clone()).to_string().contains("p\\\"w"));
+            let again = Order::restore(&kept, secret.as_ref()).unwrap();
+            assert_eq!(again.body(), kept);
+            assert_eq!((&again.targets, again.overwrite), (&order.targets, true));
+            assert_eq!(again.secret(), secret);
+        }
     }
 
     #[test]

@@ -5,8 +5,11 @@ use super::*;
 const IMPORTER: &str = "577a9874-89fd-4f24-9dbd-b5034d0ad23a";
 
 /// Two registries and a caller who may import into the one and read the other.
-async fn bench(target: Value, source: Value) -> Bench {
-    let bench = Bench::new().await;
+pub(super) async fn bench(target: Value, source: Value) -> Bench {
+    place_registries(Bench::new().await, target, source).await
+}
+
+pub(super) async fn place_registries(bench: Bench, target: Value, source: Value) -> Bench {
     assert_eq!(bench.put(&registry("target1"), premium(target)).await.status, 201);
     assert_eq!(bench.put(&registry("source1"), premium(source)).await.status, 201);
     for (at, name) in ["target1", "source1"].into_iter().enumerate() {
@@ -21,11 +24,11 @@ async fn bench(target: Value, source: Value) -> Bench {
     bench
 }
 
-fn closed(bypass: &str) -> Value {
+pub(super) fn closed(bypass: &str) -> Value {
     json!({"publicNetworkAccess": "Disabled", "networkRuleBypassOptions": bypass})
 }
 
-fn by_id() -> Value {
+pub(super) fn by_id() -> Value {
     json!({"source": {"resourceId": registry("source1"), "sourceImage": "app:1"}, "targetTags": ["app:1"]})
 }
 
@@ -35,7 +38,7 @@ fn by_host() -> Value {
 }
 
 impl Bench {
-    async fn import(&self, who: Who, body: Value) -> Answer {
+    pub(super) async fn import(&self, who: Who, body: Value) -> Answer {
         self.send(who, "POST", &format!("{}/importImage", registry("target1")), Some(body)).await
     }
 

@@ -1,14 +1,14 @@
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
+use bytes::{Buf as _, Bytes};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_RANGE, CONTENT_TYPE, RANGE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use postern_model::{Digest, Reference, RepositoryName};
 use postern_outbound::{Answer, Outbound, OutboundError, Url};
-use postern_store::{ImportCredentials, ImportError, MAX_MANIFEST_BYTES, Repository, StoreError};
+use postern_store::{ImportCredentials, ImportError, MAX_MANIFEST_BYTES, Repository, StoreError, UploadWriter};
 use serde::Deserialize;
 
 use super::MAX_REFERRERS;
@@ -20,6 +20,9 @@ const MAX_TOKEN_BYTES: usize = 64 << 10;
 /// Of a refusal only the beginning is repeated.
 const MAX_REFUSAL_BYTES: usize = 16 << 10;
 const MAX_REFUSAL_CHARS: usize = 400;
+/// How often in a row a download may break without having brought anything, and how long is waited between.
+const MAX_BREAKS: u32 = 4;
+const PAUSE: Duration = Duration::from_millis(500);
 /// The user of logins whose password is a token.
 ///
 /// Source: Azure Container Registry, "Authenticate with a service principal", `az acr login --expose-token` (read 2026-11).
@@ -93,45 +96,77 @@ impl Remote {
         Ok(index.manifests.iter().filter_map(|entry| entry.digest.parse().ok()).take(MAX_REFERRERS + 1).collect())
     }
 
-    /// Streams a blob into an upload, which refuses bytes of another digest.
+    /// Streams a blob into an upload, which refuses bytes of another digest. Where the connection breaks, the rest is asked for.
     pub(super) async fn fetch_blob(&self, target: &Repository, digest: &Digest) -> Result<(), ImportError> {
-        let answer = self.get(&format!("blobs/{digest}")).await?;
-        let mut answer = answer.ok_or_else(|| ImportError::NotInSource(format!("blob {digest}")))?;
         let upload = target.start_upload(digest.algorithm()).await?;
-        let received = async {
-            let mut writer = target.upload_writer(upload.id).await?;
-            loop {
-                match answer.chunk().await {
-                    Ok(Some(chunk)) => writer.write(chunk).await?,
-                    Ok(None) => break,
-                    Err(error) => {
-                        let _ = writer.pause().await;
-                        return Err(unreachable(error));
+        // Nobody else knows its id, so that nobody could go on with it.
+        let writer = target.upload_writer(upload.id).await?.temporary();
+        let received = self.fetch_into(writer, digest).await;
+        if received.is_err() {
+            let _ = target.cancel_upload(upload.id).await;
+        }
+        received
+    }
+
+    async fn fetch_into(&self, mut writer: UploadWriter, digest: &Digest) -> Result<(), ImportError> {
+        let mut breaks = 0;
+        loop {
+            let before = writer.offset();
+            let Err(error) = self.fetch_rest(&mut writer, digest).await? else { break };
+            breaks = if writer.offset() > before { 1 } else { breaks + 1 };
+            tracing::info!(blob.digest = %digest, blob.offset = writer.offset(), error = %error, "a download broke");
+            if breaks > MAX_BREAKS {
+                return Err(ImportError::Interrupted(error.to_string()));
+            }
+            tokio::time::sleep(PAUSE * breaks).await;
+        }
+        writer.commit(*digest).await.map(drop).map_err(|error| match error {
+            StoreError::DigestMismatch { .. } => ImportError::Unsuitable(error.to_string()),
+            error => error.into(),
+        })
+    }
+
+    /// Writes what is missing. An error inside is a connection that broke.
+    async fn fetch_rest(
+        &self,
+        writer: &mut UploadWriter,
+        digest: &Digest,
+    ) -> Result<Result<(), OutboundError>, ImportError> {
+        let start = writer.offset();
+        let url = self.url(&format!("blobs/{digest}"))?;
+        let mut answer = match self.ask_logged_in(&url, start).await {
+            Ok(answer) => answer?,
+            Err(error) if start > 0 => return Ok(Err(error)),
+            Err(error) => return Err(unreachable(error)),
+        };
+        // A server that knows no ranges begins anew.
+        let mut skip = match (answer.status(), start) {
+            (StatusCode::PARTIAL_CONTENT, 1..) if begins_at(answer.headers(), start) => 0,
+            (StatusCode::OK, _) => start,
+            (StatusCode::NOT_FOUND, _) => return Err(ImportError::NotInSource(format!("blob {digest}"))),
+            // Nothing is left: it had broken after the last byte.
+            (StatusCode::RANGE_NOT_SATISFIABLE, 1..) => return Ok(Ok(())),
+            (status, _) => return Err(refused(status, answer).await),
+        };
+        loop {
+            match answer.chunk().await {
+                Ok(Some(mut chunk)) => {
+                    let skipped = usize::try_from(skip).unwrap_or(usize::MAX).min(chunk.len());
+                    chunk.advance(skipped);
+                    skip -= skipped as u64;
+                    if !chunk.is_empty() {
+                        writer.write(chunk).await?;
                     }
                 }
+                Ok(None) => return Ok(Ok(())),
+                Err(error) => return Ok(Err(error)),
             }
-            writer.commit(*digest).await.map_err(|error| match error {
-                StoreError::DigestMismatch { .. } => ImportError::Unsuitable(error.to_string()),
-                error => error.into(),
-            })
-        };
-        if let Err(error) = received.await {
-            // Nobody knows its id, so that nobody can go on with it.
-            let _ = target.cancel_upload(upload.id).await;
-            return Err(error);
         }
-        Ok(())
     }
 
     /// `None` for what the server does not have.
     async fn get(&self, path: &str) -> Result<Option<Answer>, ImportError> {
-        let url = self.base.join(&format!("{}/{path}", self.repository));
-        let url = url.map_err(|_| ImportError::Unreachable("its address is not a host name".into()))?;
-        let mut answer = self.ask(&url).await?;
-        if answer.status() == StatusCode::UNAUTHORIZED {
-            self.log_in(&answer).await?;
-            answer = self.ask(&url).await?;
-        }
+        let answer = self.ask_logged_in(&self.url(path)?, 0).await.map_err(unreachable)??;
         match answer.status() {
             StatusCode::OK => Ok(Some(answer)),
             StatusCode::NOT_FOUND => Ok(None),
@@ -139,11 +174,31 @@ impl Remote {
         }
     }
 
-    async fn ask(&self, url: &Url) -> Result<Answer, ImportError> {
+    fn url(&self, path: &str) -> Result<Url, ImportError> {
+        let url = self.base.join(&format!("{}/{path}", self.repository));
+        url.map_err(|_| ImportError::Unreachable("its address is not a host name".into()))
+    }
+
+    /// Asks, and once more after a login where one is demanded. An outer error is a connection that failed.
+    async fn ask_logged_in(&self, url: &Url, start: u64) -> Result<Result<Answer, ImportError>, OutboundError> {
+        let answer = self.ask(url, start).await?;
+        if answer.status() != StatusCode::UNAUTHORIZED {
+            return Ok(Ok(answer));
+        }
+        if let Err(error) = self.log_in(&answer).await {
+            return Ok(Err(error));
+        }
+        self.ask(url, start).await.map(Ok)
+    }
+
+    async fn ask(&self, url: &Url, start: u64) -> Result<Answer, OutboundError> {
         let mut headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(ACCEPTED))]);
         let authorization = self.authorization.lock().unwrap_or_else(PoisonError::into_inner).clone();
         headers.extend(authorization.map(|value| (AUTHORIZATION, value)));
-        self.outbound.get(url, headers).await.map_err(unreachable)
+        if start > 0 {
+            headers.extend(format!("bytes={start}-").parse().ok().map(|range: HeaderValue| (RANGE, range)));
+        }
+        self.outbound.get(url, headers).await
     }
 
     /// Answers a challenge: with the password itself, or with a token from where the challenge says.
@@ -186,6 +241,12 @@ impl Remote {
         let user = credentials.user.as_deref().unwrap_or(TOKEN_USER);
         secret_header(&format!("Basic {}", STANDARD.encode(format!("{user}:{}", credentials.password.expose()))))
     }
+}
+
+/// Whether the part that came is the one that was asked for.
+fn begins_at(headers: &HeaderMap, start: u64) -> bool {
+    let range = headers.get(CONTENT_RANGE).and_then(|value| value.to_str().ok()?.strip_prefix("bytes "));
+    range.and_then(|range| range.split_once('-')).is_some_and(|(first, _)| first.parse() == Ok(start))
 }
 
 fn secret_header(text: &str) -> Option<HeaderValue> {

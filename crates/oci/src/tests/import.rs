@@ -27,6 +27,10 @@ impl Bench {
     }
 
     async fn import(&self, reference: &str, tags: &[&str], overwrite: bool) -> Result<(), ImportError> {
+        self.attempt(reference, tags, overwrite, false).await
+    }
+
+    async fn attempt(&self, reference: &str, tags: &[&str], overwrite: bool, resumed: bool) -> Result<(), ImportError> {
         let source = ImportSource::Here {
             manifests: self.permit(CONTOSO, "app", OperationKind::PullManifest),
             blobs: self.permit(CONTOSO, "app", OperationKind::PullBlob),
@@ -39,7 +43,7 @@ impl Bench {
         };
         let reference: Reference = reference.parse().unwrap();
         let importer = Importer::new(self.store.clone(), Outbound::new(OutboundOptions::default()).unwrap());
-        importer.import(Import { source, reference, targets: vec![target], overwrite }).await
+        importer.import(Import { source, reference, targets: vec![target], overwrite, resumed }).await
     }
 
     async fn copied(&self, path: &str, status: u16) -> Answer {
@@ -115,6 +119,23 @@ async fn tags_move_only_when_they_may() {
     assert!(matches!(refused, ImportError::Store(StoreError::Locked(..))), "{refused}");
     let missing = bench.import("gone", &["2"], false).await.unwrap_err();
     assert_eq!(missing.to_string(), "the source does not have manifest gone");
+}
+
+#[tokio::test]
+async fn an_attempt_goes_on_where_one_was_cut_short() {
+    let bench = Bench::new().await;
+    let (one, _) = bench.push_image("app", "one", "layer one", json!({})).await;
+    bench.push_image("app", "two", "layer two", json!({})).await;
+    bench.import("one", &["1"], false).await.unwrap();
+    // It had made one of the tags, and nobody wrote that down.
+    bench.attempt("one", &["1", "2"], false, true).await.unwrap();
+    for tag in ["1", "2"] {
+        let answer = bench.copied(&format!("manifests/{tag}"), 200).await;
+        assert_eq!(answer.header("docker-content-digest"), Some(one.to_string().as_str()));
+    }
+    let refused = bench.attempt("two", &["3", "1"], false, true).await.unwrap_err();
+    assert!(matches!(&refused, ImportError::Store(StoreError::TagExists(tag)) if tag.as_str() == "1"), "{refused}");
+    bench.copied("manifests/3", 404).await;
 }
 
 #[tokio::test]
