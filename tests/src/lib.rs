@@ -9,6 +9,7 @@
 //! - [`mod@bench`] makes networks with places in them, which programs and servers run in.
 //! - [`Command`] runs a program with a time limit and shows everything when the outcome is not the expected one.
 //! - [`disk`] records what a server does to its data folder, plays back crashes and power cuts, and injects errors.
+//! - [`Supplier`] is a registry that breaks off or waits in the middle of a download.
 //! - [`registry::RegistryClient`] sends many requests at once.
 //!
 //! Nothing here shares code with the server. A failed expectation ends the test with a message that says what to do.
@@ -33,6 +34,7 @@ pub mod registry;
 mod scratch;
 mod sdk;
 mod server;
+mod supplier;
 mod tools;
 
 pub use admin::{Admin, demo, postern, run_postern};
@@ -45,4 +47,5 @@ pub use image::{Descriptor, Layout};
 pub use scratch::Scratch;
 pub use sdk::Sdk;
 pub use server::{Bootstrap, Server, bench_program, binary, oci_client};
+pub use supplier::{Cue, Supplier};
 pub use tools::tool;

@@ -7,7 +7,7 @@ use crate::command::search_path;
 /// Names the folder with programs that are not installed in the system. `cargo xtask test` sets it.
 const TOOLS_VARIABLE: &str = "POSTERN_TEST_TOOLS";
 /// Where programs lie in that folder: right in it, or in the files of a package.
-const FOLDERS: [&str; 4] = ["", "oras/usr/bin", "cosign/usr/bin", "docker-cli/usr/bin"];
+const FOLDERS: [&str; 5] = ["", "oras/usr/bin", "cosign/usr/bin", "docker-cli/usr/bin", "docker-registry/usr/bin"];
 
 /// The path of a client. The test fails when it is not installed: a client that is missing is not a reason to pass.
 pub fn tool(name: &str) -> PathBuf {

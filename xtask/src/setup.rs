@@ -50,6 +50,8 @@ impl Borrowed {
 const BORROWED: &[Borrowed] = &[
     Borrowed { package: "oras", program: "oras", version: &["version"] },
     Borrowed { package: "cosign", program: "cosign", version: &["version"] },
+    // Installed it would run as a service.
+    Borrowed { package: "docker-registry", program: "docker-registry", version: &["--version"] },
     // The client only: the engine behind it is podman's.
     Borrowed { package: "docker-cli", program: "docker", version: &["--version"] },
 ];

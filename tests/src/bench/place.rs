@@ -139,6 +139,13 @@ impl Place {
         self.set_file("resolv.conf", &format!("nameserver {resolver}\noptions timeout:2 attempts:3\n"));
     }
 
+    /// A name that this machine knows by itself.
+    pub fn add_host(&self, name: &str, address: IpAddr) {
+        let path = sandbox::path("places").join(self.name()).join("hosts");
+        let known = fs::read_to_string(path).expect("the bench's folder can be read");
+        self.set_file("hosts", &format!("{known}{address} {name}\n"));
+    }
+
     fn set_file(&self, file: &str, content: &str) {
         let path = sandbox::path("places").join(self.name()).join(file);
         fs::write(path, content).expect("the bench's folder can be written");

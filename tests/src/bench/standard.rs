@@ -44,11 +44,21 @@ pub struct Setup {
     pub access: String,
     /// Lines of its section `[limits]`.
     pub limits: String,
+    /// Lines of its section `[outbound]`.
+    pub outbound: String,
+    /// Lines of its section `[log]`.
+    pub log: String,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { places: topology::standard(), access: String::new(), limits: String::new() }
+        Self {
+            places: topology::standard(),
+            access: String::new(),
+            limits: String::new(),
+            outbound: String::new(),
+            log: String::new(),
+        }
     }
 }
 
@@ -114,6 +124,12 @@ impl Bench {
     /// Ends the server. Its data stays.
     pub fn stop(&mut self) {
         self.server = None;
+    }
+
+    /// Ends the server as a crash would, and starts it again.
+    pub fn crash(&mut self) {
+        self.server.as_mut().expect("a bench has a server").crash();
+        self.restart();
     }
 
     /// Starts the server, on the data that it left if it ran before.
