@@ -25,7 +25,7 @@ pub(crate) fn assignments(call: &Call, scope: &ResourceId) -> Result<Reply, ArmE
             }
         }
     }
-    Ok(call.state.directory.with_estate(|estate| {
+    call.state.directory.with_estate(|estate| {
         let mut found = match &principals {
             Some(principals) => theirs(estate, principals, scope, below),
             None => everybodys(estate, scope, below),
@@ -33,7 +33,7 @@ pub(crate) fn assignments(call: &Call, scope: &ResourceId) -> Result<Reply, ArmE
         found.sort_unstable();
         found.dedup();
         page(call, estate, &found, |resource| shown(estate, resource, call))
-    }))
+    })
 }
 
 /// Those that concern the scope, found by its place: there may be very many elsewhere.

@@ -17,6 +17,9 @@ use crate::resources::{not_found, type_of};
 /// Most resources in one answer.
 const PAGE: usize = 1000;
 
+/// Where a list goes on; names of parameters are compared in lower case.
+const SKIP_TOKEN: &str = "$skiptoken";
+
 /// Types that are no resources of a subscription: nothing lists them among its resources.
 const NOT_LISTED: [&str; 4] =
     ["microsoft.authorization/", "microsoft.security/", "microsoft.graph/", "microsoft.resources/"];
@@ -78,7 +81,7 @@ pub(crate) fn resources(call: &Call, scope: &ResourceId) -> Result<Reply, ArmErr
         });
         found.sort_unstable();
         let expand = call.query.get("$expand").is_some();
-        Ok(page(call, estate, &found, |resource| in_short(estate, resource, call, expand)))
+        page(call, estate, &found, |resource| in_short(estate, resource, call, expand))
     })
 }
 
@@ -129,7 +132,7 @@ fn listed(call: &Call, scope: &ResourceId, resource_type: &str) -> Result<Reply,
         }
         exists(estate, scope)?;
         let found: Vec<&ResourceId> = estate.ids(scope, resource_type).filter(|id| may_read(&rights, id)).collect();
-        Ok(page(call, estate, &found, |resource| shown(estate, resource, call)))
+        page(call, estate, &found, |resource| shown(estate, resource, call))
     })
 }
 
@@ -150,12 +153,14 @@ pub(crate) fn children(call: &Call, parent: &ResourceId, kind: &str) -> Result<R
         if is_registry && kind.eq_ignore_ascii_case("privateLinkResources") {
             return Ok(Reply::list(vec![private_link_resource(resource)]));
         }
-        let mut values: Vec<Value> = Vec::new();
-        if resource_type.eq_ignore_ascii_case(types::SCOPE_MAPS) {
-            values.extend(providers::system_scope_maps(&resource.id).map(Value::Object));
+        let mut found: Vec<&ResourceId> =
+            estate.children_of_type(parent, &resource_type).map(|child| &child.id).collect();
+        found.sort_unstable();
+        let page = page(call, estate, &found, |child| shown(estate, child, call))?;
+        if resource_type.eq_ignore_ascii_case(types::SCOPE_MAPS) && call.query.get(SKIP_TOKEN).is_none() {
+            return Ok(page.preceded_by(providers::system_scope_maps(&resource.id).map(Value::Object).collect()));
         }
-        values.extend(estate.children_of_type(parent, &resource_type).map(|child| shown(estate, child, call)));
-        Ok(Reply::list(values))
+        Ok(page)
     })
 }
 
@@ -222,24 +227,35 @@ pub(crate) fn unknown_filter(key: &str) -> ArmError {
 }
 
 /// One page of what was found, in the order given (by id), with a link to the next.
-pub(crate) fn page(call: &Call, estate: &Estate, found: &[&ResourceId], show: impl Fn(&Resource) -> Value) -> Reply {
-    let after = call.query.get("$skiptoken").and_then(|text| text.parse::<ResourceId>().ok());
+pub(crate) fn page(
+    call: &Call,
+    estate: &Estate,
+    found: &[&ResourceId],
+    show: impl Fn(&Resource) -> Value,
+) -> Result<Reply, ArmError> {
+    let size = match call.query.get("$top") {
+        None => PAGE,
+        Some(text) => text.parse().ok().filter(|top| *top > 0).map(|top: usize| top.min(PAGE)).ok_or_else(|| {
+            ArmError::new(Condition::InvalidParameters, "The query parameter '$top' must be a positive number.")
+        })?,
+    };
+    let after = call.query.get(SKIP_TOKEN).and_then(|text| text.parse::<ResourceId>().ok());
     let seen = after.map_or(0, |after| found.partition_point(|id| **id <= after));
     let rest = found.get(seen..).unwrap_or_default();
-    let (page, more) = rest.split_at_checked(PAGE).unwrap_or((rest, &[]));
+    let (page, more) = rest.split_at_checked(size).unwrap_or((rest, &[]));
     let next = page.last().filter(|_| !more.is_empty()).map(|last| next_link(call, last.as_str()));
     let values: Vec<Value> = page.iter().filter_map(|id| estate.get(id)).map(|one| show(one)).collect();
     let mut body = json!({ "value": values });
     if let (Some(next), Some(body)) = (next, body.as_object_mut()) {
         body.insert("nextLink".into(), next.into());
     }
-    Reply::ok(body)
+    Ok(Reply::ok(body))
 }
 
 fn next_link(call: &Call, last: &str) -> String {
     let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
     let mut link = format!("{}{}?api-version={}", call.base, call.path, call.version);
-    for name in ["$filter", "$expand"] {
+    for name in ["$filter", "$expand", "$top"] {
         if let Some(value) = call.query.get(name) {
             link = format!("{link}&{}={}", encode(name), encode(value));
         }

@@ -232,6 +232,21 @@ async fn etags() {
     assert_eq!(put("if-match", etag.to_str().unwrap()).await, "200");
     assert_eq!(put("if-match", etag.to_str().unwrap()).await, "412 PreconditionFailed");
     assert_eq!(put("if-match", "*").await, "200");
+
+    let send = async |method: &str, etag: &str| {
+        let request = Request::builder().method(method).uri(format!("{path}?api-version=2025-11-01"));
+        let request = request.header("authorization", format!("Bearer {}", bench.tokens[0])).header("if-match", etag);
+        bench.request(request.body(Body::from(json!({"tags": {"a": method}}).to_string())).unwrap()).await.short()
+    };
+    let etag = bench.get(&path).await.headers["etag"].to_str().unwrap().to_owned();
+    assert_eq!(send("PATCH", "\"other\"").await, "412 PreconditionFailed");
+    assert_eq!(send("PATCH", &etag).await, "200");
+    assert_eq!(send("DELETE", &etag).await, "412 PreconditionFailed");
+    assert_eq!(bench.get(&path).await.at("/tags"), json!({"a": "PATCH"}));
+    let etag = bench.get(&path).await.headers["etag"].to_str().unwrap().to_owned();
+    assert_eq!(send("DELETE", &etag).await, "200");
+    assert_eq!(put("if-match", "*").await, "412 PreconditionFailed");
+    assert_eq!(put("if-none-match", "*").await, "201");
 }
 
 #[tokio::test]
@@ -274,4 +289,41 @@ async fn long_lists_come_in_pages() {
     let second = bench.get(&next).await;
     assert_eq!(second.at("/value/0/name"), "w1000");
     assert_eq!(second.at("/nextLink"), Value::Null);
+}
+
+#[tokio::test]
+async fn pages_are_as_long_as_they_are_wanted() {
+    let bench = Bench::new().await;
+    let registry = bench.registry("myregistry").await;
+    for name in ["first", "second", "third"] {
+        let map = json!({"properties": {"actions": ["repositories/a/content/read"]}});
+        assert_eq!(bench.put(&format!("{registry}/scopeMaps/{name}"), map).await.status, 201);
+    }
+    let assignments = format!("{SUBSCRIPTION}/providers/Microsoft.Authorization/roleAssignments");
+    for (list, expected) in [
+        (format!("{registry}/scopeMaps"), 3 + postern_access::SYSTEM_SCOPE_MAPS.len()),
+        (assignments, 3),
+        (format!("{GROUP}/providers/Microsoft.ContainerRegistry/registries"), 1),
+    ] {
+        let names = |answer: &Answer| -> Vec<String> {
+            let values = answer.at("/value");
+            values.as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap().to_owned()).collect()
+        };
+        let whole = names(&bench.get(&list).await);
+        assert_eq!(whole.len(), expected, "{list}");
+        let (mut found, mut next) = (Vec::new(), format!("{list}?$top=2"));
+        loop {
+            let answer = bench.get(&next).await;
+            assert_eq!(answer.status, 200, "{}", answer.body);
+            let page = names(&answer);
+            assert!(page.len() <= 2 || found.is_empty(), "{page:?}");
+            found.extend(page);
+            let Some(link) = answer.at("/nextLink").as_str().map(str::to_owned) else { break };
+            next = link.strip_prefix(ENDPOINT).unwrap().to_owned();
+        }
+        assert_eq!(found, whole, "{list}");
+        for bad in ["0", "-1", "many", ""] {
+            assert_eq!(bench.get(&format!("{list}?$top={bad}")).await.short(), "400 InvalidParameters", "{bad}");
+        }
+    }
 }
