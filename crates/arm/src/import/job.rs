@@ -85,8 +85,11 @@ pub(super) async fn begin(call: &Call, registry: &Resource, order: &Order) -> Re
             enqueued = jobs.enqueue(new()).await?;
         }
     }
-    let ended = tokio::time::timeout(call.state.patience, jobs.ended::<ImportJob>(enqueued.id)).await;
-    match ended {
+    let patience = call.state.patience;
+    if patience.is_zero() {
+        return Ok(operations::going_on(call, &registry.id, enqueued.id));
+    }
+    match tokio::time::timeout(patience, jobs.ended::<ImportJob>(enqueued.id)).await {
         Ok(job) => operations::end_of(job?.as_ref(), StatusCode::OK),
         Err(_) => Ok(operations::going_on(call, &registry.id, enqueued.id)),
     }
