@@ -37,5 +37,28 @@ az ad sp create-for-rbac --name robot --create-cert --role Reader --scopes $scop
             text("fileWithCertAndPrivateKey")
         ));
         assert_eq!(robot.run("az acr list --query [].name --output tsv"), "postern");
+
+        // A machine without a browser: somebody approves the code that it shows, on the server's machine.
+        let approve = |whom: &str| {
+            let (program, data) = (postern_tests::binary(), bench.server().data().display().to_string());
+            format!(
+                r#"rm -f hint; mkfifo hint; exec 3<>hint
+AZURE_CORE_ONLY_SHOW_ERRORS=false az login --use-device-code --tenant {tenant} --output none 2>&3 &
+code=$(grep --max-count=1 --only-matching --extended-regexp '[B-Z]{{4}}-[B-Z]{{4}}' <&3 | head -n 1)
+nsenter --net=/run/netns/server {} device {whom} --server {data} "$code"
+wait $! || {{ timeout 1 cat <&3 >&2; exit 1; }}"#,
+                program.display()
+            )
+        };
+        let headless = Az::new(bench.place("office"));
+        let said = headless.run(&approve("approve --user anna@example.org"));
+        assert!(said.starts_with("signed in as anna@example.org: "), "{said}");
+        let who = "az ad signed-in-user show --query userPrincipalName --output tsv";
+        assert_eq!(headless.run(who), "anna@example.org");
+        let refused = headless.refused(&approve("decline"));
+        assert!(!refused.contains("signed in as"), "{refused}");
+        let _ = headless.run(&approve("approve"));
+        let administrator = headless.json("az account show --query user");
+        assert_eq!(administrator["type"], "user", "{administrator}");
     });
 }

@@ -1,6 +1,7 @@
 //! The authority: discovery, keys and the token endpoint, as command lines and SDKs expect them.
 
 mod assertion;
+mod device;
 mod refusal;
 mod users;
 
@@ -48,12 +49,15 @@ pub fn authority_endpoints() -> Vec<(&'static str, &'static str)> {
     routes().into_iter().map(|(method, path, _)| (method, path)).collect()
 }
 
-fn routes() -> [(&'static str, &'static str, MethodRouter<Arc<Identity>>); 5] {
+fn routes() -> [(&'static str, &'static str, MethodRouter<Arc<Identity>>); 8] {
     [
         ("GET", "/{tenant}/v2.0/.well-known/openid-configuration", get(discovery)),
         ("GET", "/{tenant}/.well-known/openid-configuration", get(discovery)),
         ("GET", "/{tenant}/discovery/v2.0/keys", get(keys)),
         ("POST", "/{tenant}/oauth2/v2.0/token", post(token)),
+        ("POST", "/{tenant}/oauth2/v2.0/devicecode", post(device::begin)),
+        ("GET", device::PAGE_PATH, get(device::page)),
+        ("POST", device::PAGE_PATH, post(device::approve)),
         ("POST", managed::TOKEN_PATH, post(managed::token)),
     ]
 }
@@ -213,6 +217,7 @@ async fn token(
             "client_credentials" => identity.client_credentials(&asked),
             "password" => users::password(&identity, &asked).await,
             "refresh_token" => users::refresh(&identity, &asked),
+            "urn:ietf:params:oauth:grant-type:device_code" => device::token(&identity, &asked).await,
             _ => Err(AuthorityError::UnsupportedGrant),
         }
     };

@@ -26,6 +26,7 @@ mod authority;
 mod certificates;
 mod client_cert;
 mod credential;
+mod device;
 mod error;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
@@ -50,6 +51,7 @@ pub use arm::{ArmCaller, ArmRefusal};
 pub use authority::{asked_base, authority_endpoints, authority_router};
 pub use client_cert::{CLIENT_CERT, CLIENT_CERT_CHAIN, MalformedClientCert, client_cert_chain};
 pub use credential::{MAX_AUTHORIZATION_BYTES, REFRESH_TOKEN_USER, SecretOwner};
+pub use device::DeviceRefusal;
 pub use error::{FileProblem, IdentityError, WorkloadCertificateError};
 pub use gateway::{CertificateFuture, CertificateSource, Gateway, GatewayError, GatewayOptions, WorkloadKey};
 pub use identity::{CertificateFiles, Identity, IdentityOptions, IdentitySettings};

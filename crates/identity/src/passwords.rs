@@ -7,7 +7,7 @@ use std::time::Duration;
 use aws_lc_rs::pbkdf2::{PBKDF2_HMAC_SHA256, derive};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use postern_access::{InvalidCredential, PrincipalKind};
+use postern_access::InvalidCredential;
 use postern_estate::{Resource, types};
 use postern_model::{PrincipalId, ResourceId, Secret, Timestamp};
 use postern_store::Keep;
@@ -27,13 +27,13 @@ const SLOT: &str = "password";
 /// How long a password waits for others to be looked at.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A user of the directory, as it is now.
-pub(crate) struct User {
+/// Who can have a session, as they are now: a person, or a program that has credentials of its own.
+pub(crate) struct Holder {
     pub(crate) known: Arc<Known>,
     pub(crate) resource: Arc<Resource>,
 }
 
-impl User {
+impl Holder {
     /// The name to sign in with.
     pub(crate) fn name(&self) -> String {
         let own = self.resource.text(&["userPrincipalName"]);
@@ -58,7 +58,7 @@ impl Identity {
         password: Secret,
         address: std::net::IpAddr,
         now: Timestamp,
-    ) -> Result<Result<User, InvalidCredential>, Throttled> {
+    ) -> Result<Result<Holder, InvalidCredential>, Throttled> {
         // Looked at one after the other, so that each failure counts before the next attempt.
         let Ok(Ok(permit)) = timeout(PATIENCE, Arc::clone(&self.stretching).acquire_owned()).await else {
             return Err(Throttled { retry_after_seconds: 1 });
@@ -81,14 +81,16 @@ impl Identity {
         attempt.await.unwrap_or(Err(Throttled { retry_after_seconds: 1 }))
     }
 
-    /// When the user's password was set; `None` when there is none.
-    pub(crate) fn password_set(&self, user: PrincipalId) -> Option<Timestamp> {
-        let own = self.credentials.list(&SecretOwner::Principal(user).to_string());
-        own.into_iter().find(|one| one.slot == SLOT).map(|one| one.created)
+    /// When the holder's password, or the newest of its secrets, was set; `None` when there is none.
+    pub(crate) fn secret_set(&self, holder: &Holder) -> Option<Timestamp> {
+        let Known { principal, client_id, .. } = &*holder.known;
+        let owners = [SecretOwner::Principal(principal.id), SecretOwner::Application(*client_id)];
+        let own = owners.iter().flat_map(|owner| self.credentials.list(&owner.to_string()));
+        own.map(|one| one.created).max()
     }
 
     /// The user of this name; of two with the same name neither.
-    fn user_named(&self, name: &str) -> Option<User> {
+    pub(crate) fn user_named(&self, name: &str) -> Option<Holder> {
         let found = self.directory.with_estate(|estate| {
             let root = ResourceId::root();
             let named = |user: &&Arc<Resource>| {
@@ -97,14 +99,7 @@ impl Identity {
             let mut users = estate.list(&root, types::USERS).filter(named);
             users.next().filter(|_| users.next().is_none()).cloned()
         })?;
-        self.user(found.id.name().parse().ok()?)
-    }
-
-    /// A user by object id.
-    pub(crate) fn user(&self, id: PrincipalId) -> Option<User> {
-        let known = self.known(id).filter(|known| known.principal.kind == PrincipalKind::User)?;
-        let resource = self.directory.resource(known.owner.as_ref()?)?;
-        Some(User { known, resource })
+        self.holder(found.id.name().parse().ok()?)
     }
 }
 

@@ -264,6 +264,7 @@ impl From<StoreError> for Refusal {
             | StoreError::TagExists(_)
             | StoreError::Conflict
             | StoreError::TooManyJobs { .. }
+            | StoreError::TooManyDeviceLogins
             | StoreError::LeaseLost
             | StoreError::FolderInUse
             | StoreError::MasterKeyMissing

@@ -12,6 +12,7 @@ mod bootstrap;
 mod client;
 mod config;
 mod demo;
+mod device;
 mod dns;
 mod environment;
 mod explain;
@@ -61,6 +62,9 @@ enum Command {
     Export(apply::ExportArguments),
     /// Say which layer decided a request and what would change that: for one that was made, or a hypothetical one.
     Explain(explain::ExplainArguments),
+    /// Answer devices that wait to be signed in.
+    #[command(subcommand)]
+    Device(device::DeviceCommand),
     /// Run a program as a workload, or get a workload's certificate.
     #[command(subcommand)]
     Workload(workload::WorkloadCommand),
@@ -78,6 +82,7 @@ pub fn main() -> ExitCode {
         Command::Apply(arguments) => apply::apply(arguments),
         Command::Export(arguments) => apply::export(arguments),
         Command::Explain(arguments) => explain::run(arguments),
+        Command::Device(command) => device::run(command),
         Command::Workload(command) => workload::run(command),
         Command::Trust(command) => trust::run(command),
     };

@@ -1,4 +1,4 @@
-//! Postern's own API, on the control host: decisions by id, hypothetical requests, export.
+//! Postern's own API, on the control host: decisions by id, hypothetical requests, export, answers to devices that sign in.
 //!
 //! A trace is shown to who may read the registry, and to the caller it is about.
 
@@ -12,7 +12,7 @@ use axum::{Extension, Router};
 use http::{HeaderMap, StatusCode, header};
 use postern_access::Principal;
 use postern_audit::Audit;
-use postern_identity::{Identity, Peer};
+use postern_identity::{DeviceRefusal, Identity, Peer};
 use postern_model::{Clock, CorrelationId, PrincipalId, ResourceId};
 use postern_store::Directory;
 use serde::Deserialize;
@@ -47,11 +47,13 @@ pub(crate) fn endpoints() -> Vec<(&'static str, &'static str)> {
     routes().into_iter().map(|(method, path, _)| (method, path)).collect()
 }
 
-fn routes() -> [(&'static str, &'static str, MethodRouter<State>); 3] {
+fn routes() -> [(&'static str, &'static str, MethodRouter<State>); 5] {
     [
         ("GET", "/postern/v1/decisions/{id}", get(decision)),
         ("POST", "/postern/v1/explain", post(explain)),
         ("GET", "/postern/v1/export", get(export)),
+        ("POST", "/postern/v1/deviceLogins/{code}/approve", post(approve_device)),
+        ("POST", "/postern/v1/deviceLogins/{code}/decline", post(decline_device)),
     ]
 }
 
@@ -173,6 +175,79 @@ async fn export(
         postern_estate::export(estate, &scope, may)
     });
     answer(documents.to_string())
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Approval {
+    /// Whom the device shall act as: a user principal name or an object id. Default: the caller.
+    user: Option<String>,
+}
+
+/// Everybody may let a device act as themselves; as somebody else, who may set that one's password.
+async fn approve_device(
+    Extract(state): Extract<State>,
+    Extension(peer): Extension<Peer>,
+    Path(code): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let caller = match state.caller(&peer, &headers) {
+        Ok(caller) => caller,
+        Err(refusal) => return *refusal,
+    };
+    let approval = if body.is_empty() { Ok(Approval::default()) } else { serde_json::from_slice(&body) };
+    let approval = match approval {
+        Ok(approval) => approval,
+        Err(failure) => return error(StatusCode::BAD_REQUEST, "InvalidRequestContent", &failure.to_string()),
+    };
+    let principal = match approval.user.map_or(Ok(caller.id), |name| state.identity.sign_in_name(&name)) {
+        Ok(principal) => principal,
+        Err(refusal) => return device_refused(&refusal),
+    };
+    let owner = state.directory.principal(principal).and_then(|found| found.owner);
+    let may = |id: &ResourceId| state.may(&caller, &format!("{}/write", id.resource_type().unwrap_or_default()), id);
+    if principal != caller.id && !owner.is_some_and(|id| may(&id)) {
+        let message = "you may let a device act as yourself only, not as somebody else";
+        return error(StatusCode::FORBIDDEN, "AuthorizationFailed", message);
+    }
+    answer_device(&state, &peer, &code, Some(principal)).await
+}
+
+async fn decline_device(
+    Extract(state): Extract<State>,
+    Extension(peer): Extension<Peer>,
+    Path(code): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    match state.caller(&peer, &headers) {
+        Ok(_) => answer_device(&state, &peer, &code, None).await,
+        Err(refusal) => *refusal,
+    }
+}
+
+async fn answer_device(state: &State, peer: &Peer, code: &str, principal: Option<PrincipalId>) -> Response {
+    match state.identity.answer_device_login(code, principal, peer.address).await {
+        Ok(login) => answer(
+            json!({"client": login.client, "source": login.source, "begun": login.begun.to_string(), "principalId": principal.map(|id| id.to_string())})
+                .to_string(),
+        ),
+        Err(refusal) => device_refused(&refusal),
+    }
+}
+
+fn device_refused(refusal: &DeviceRefusal) -> Response {
+    let (status, code) = match refusal {
+        DeviceRefusal::UnknownCode => (StatusCode::NOT_FOUND, "NotFound"),
+        DeviceRefusal::UnknownPrincipal(_) => (StatusCode::BAD_REQUEST, "PrincipalNotFound"),
+        DeviceRefusal::Throttled(_) => (StatusCode::TOO_MANY_REQUESTS, "TooManyRequests"),
+        DeviceRefusal::Identity(failure) => {
+            tracing::error!(error = failure as &dyn std::error::Error, "a device's sign-in cannot be answered");
+            let message = "the sign-in could not be answered";
+            return error(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError", message);
+        }
+    };
+    error(status, code, &refusal.to_string())
 }
 
 fn answer(json: String) -> Response {

@@ -67,6 +67,9 @@ pub enum StoreError {
         /// The limit.
         limit: u32,
     },
+    /// Too many sign-ins on devices wait to be approved.
+    #[error("too many sign-ins wait to be approved")]
+    TooManyDeviceLogins,
     /// Somebody else carries the job out by now, or it has ended.
     #[error("the job is no longer this one's to carry out")]
     LeaseLost,

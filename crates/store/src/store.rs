@@ -22,7 +22,7 @@ use crate::manifests::Manifest;
 use crate::reserve::Reserve;
 use crate::uploads::UploadRow;
 use crate::vault::Sealer;
-use crate::{Catalog, Credentials, Jobs, Repository, Resources, StoreError, Vault};
+use crate::{Catalog, Credentials, DeviceLogins, Jobs, Repository, Resources, StoreError, Vault};
 
 /// 200 GiB, the emulated service's largest layer.
 ///
@@ -247,6 +247,11 @@ impl Store {
     /// The secrets that the server keeps for itself.
     pub fn vault(&self) -> Vault {
         Vault::new(Arc::clone(&self.0))
+    }
+
+    /// Sign-ins on one device that are approved on another.
+    pub fn device_logins(&self) -> DeviceLogins {
+        DeviceLogins::new(Arc::clone(&self.0))
     }
 
     /// Work that outlives the request that asked for it.

@@ -1,5 +1,6 @@
 mod collection;
 mod content;
+mod device_logins;
 mod jobs;
 mod lists;
 mod resources;

@@ -28,6 +28,14 @@ pub(super) enum AuthorityError {
     DisabledUser,
     /// A refresh token that does not hold, or not any more.
     RefreshRefused,
+    /// Nobody has approved the device's code yet.
+    DevicePending,
+    /// Somebody declined it, or whoever approved it may not sign in any more.
+    DeviceDeclined,
+    DeviceExpired,
+    UnknownDevice,
+    /// Too many codes wait to be approved.
+    TooManyDevices,
     /// A client assertion that does not hold, and what is wrong with it.
     BadAssertion(&'static str),
     Throttled {
@@ -104,6 +112,36 @@ impl AuthorityError {
                 "invalid_grant",
                 50173,
                 "The refresh token does not hold any more. Sign in again.".to_owned(),
+            ),
+            Self::DevicePending => (
+                StatusCode::BAD_REQUEST,
+                "authorization_pending",
+                70016,
+                "Authorization is pending. Continue polling.".to_owned(),
+            ),
+            Self::DeviceDeclined => (
+                StatusCode::BAD_REQUEST,
+                "authorization_declined",
+                70015,
+                "The sign-in was declined, or whoever approved it may not sign in.".to_owned(),
+            ),
+            Self::DeviceExpired => (
+                StatusCode::BAD_REQUEST,
+                "expired_token",
+                70019,
+                "The code has expired. Begin the sign-in again.".to_owned(),
+            ),
+            Self::UnknownDevice => (
+                StatusCode::BAD_REQUEST,
+                "bad_verification_code",
+                70018,
+                "The device code is not one that was given out, or it was used.".to_owned(),
+            ),
+            Self::TooManyDevices => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "temporarily_unavailable",
+                50196,
+                "Too many sign-ins wait to be approved. Answer them, or wait until they expire.".to_owned(),
             ),
             Self::BadAssertion(why) => (
                 StatusCode::UNAUTHORIZED,

@@ -1,10 +1,10 @@
-//! Tokens for people: by user name and password, and for as long as they stay signed in.
+//! Sessions: begun by user name and password or by approving a device's code, and kept up with refresh tokens.
 
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use postern_access::InvalidCredential;
+use postern_access::{InvalidCredential, PrincipalKind};
 use postern_model::{PrincipalId, Secret, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::refusal::AuthorityError;
 use super::{Asked, EXPIRES_IN, shown};
 use crate::Identity;
-use crate::passwords::User;
+use crate::passwords::Holder;
 use crate::token::{AuthorityClaims, PRINCIPAL_TOKEN_SECONDS, check_time};
 
 /// The programs that people sign in with, which keep no secret: the Azure CLI and Azure PowerShell.
@@ -27,6 +27,8 @@ const PUBLIC_CLIENTS: [Uuid; 2] = [
 const REFRESH_SECONDS: i64 = 24 * 3600;
 /// However often it is heard of, a session ends.
 const SESSION_SECONDS: i64 = 90 * 24 * 3600;
+/// A program's own is for a day's work of the person who approved it: programs that stay have credentials of their own.
+const PROGRAM_SESSION_SECONDS: i64 = 8 * 3600;
 
 /// A refresh token. Its issuer is none that access tokens have, so that neither passes for the other.
 #[derive(Serialize, Deserialize)]
@@ -38,11 +40,11 @@ struct RefreshClaims {
     exp: i64,
     jti: Uuid,
     oid: Uuid,
-    /// The immutable id of the user's resource.
+    /// The immutable id of the holder's resource.
     postern_user: Uuid,
-    /// When the user's password was set, in microseconds: another password ends the session.
+    /// When the holder's password was set, in microseconds: another password ends the session.
     postern_password: Option<i64>,
-    /// When the user signed in.
+    /// When the holder signed in.
     auth_time: i64,
 }
 
@@ -63,7 +65,7 @@ pub(super) async fn password(identity: &Arc<Identity>, asked: &Asked) -> Result<
         InvalidCredential::Disabled => AuthorityError::DisabledUser,
         _ => AuthorityError::WrongPassword,
     })?;
-    identity.user_answer(&user, client, audience, asked, asked.now)
+    identity.session_answer(&user, client, audience, asked, asked.now)
 }
 
 /// `grant_type=refresh_token`.
@@ -72,7 +74,7 @@ pub(super) fn refresh(identity: &Identity, asked: &Asked) -> Result<Value, Autho
     let audience = asked.audience()?;
     let token = asked.form.secret("refresh_token").ok_or(AuthorityError::MissingField("refresh_token"))?;
     let (user, began) = identity.refreshed(&token, client, asked.now).ok_or(AuthorityError::RefreshRefused)?;
-    identity.user_answer(&user, client, audience, asked, began)
+    identity.session_answer(&user, client, audience, asked, began)
 }
 
 impl Identity {
@@ -81,37 +83,38 @@ impl Identity {
     }
 
     /// Whose refresh token this is, and when they signed in.
-    fn refreshed(&self, token: &Secret, client: Uuid, now: Timestamp) -> Option<(User, Timestamp)> {
+    fn refreshed(&self, token: &Secret, client: Uuid, now: Timestamp) -> Option<(Holder, Timestamp)> {
         let claims: RefreshClaims = self.authority_keys.verify(token.expose()).ok()?;
         if claims.iss != self.refresh_issuer() || claims.aud != client {
             return None;
         }
         let at = Timestamp::from_unix_seconds;
         check_time(at(claims.iat), at(claims.exp), now).ok()?;
-        check_time(at(claims.auth_time), at(claims.auth_time.saturating_add(SESSION_SECONDS)), now).ok()?;
-        let user = self.user(PrincipalId(claims.oid))?;
-        let password = self.password_set(user.known.principal.id).map(Timestamp::unix_micros);
-        let same = user.resource.uid.0 == claims.postern_user && password == claims.postern_password;
-        (same && user.known.enabled).then_some((user, at(claims.auth_time)))
+        let holder = self.holder(PrincipalId(claims.oid))?;
+        let seconds = if is_person(&holder) { SESSION_SECONDS } else { PROGRAM_SESSION_SECONDS };
+        check_time(at(claims.auth_time), at(claims.auth_time.saturating_add(seconds)), now).ok()?;
+        let same_secret = self.secret_set(&holder).map(Timestamp::unix_micros) == claims.postern_password;
+        let same = holder.resource.uid.0 == claims.postern_user && same_secret;
+        (same && holder.known.enabled).then_some((holder, at(claims.auth_time)))
     }
 
-    /// What a user who signed in at `began` gets.
-    pub(super) fn user_answer(
+    /// What a holder who signed in at `began` gets.
+    pub(super) fn session_answer(
         &self,
-        user: &User,
+        holder: &Holder,
         client: Uuid,
         audience: &str,
         asked: &Asked,
         began: Timestamp,
     ) -> Result<Value, AuthorityError> {
-        let (now, tenant, id) = (asked.now, self.settings.tenant.0, user.known.principal.id.0);
+        let (now, tenant, id) = (asked.now, self.settings.tenant.0, holder.known.principal.id.0);
         let internal = |_| AuthorityError::Internal;
         let access = AuthorityClaims {
             appid: client,
             idtyp: "user".into(),
             scp: Some("user_impersonation".into()),
-            upn: Some(user.name()),
-            ..self.claims(&user.known, audience, PRINCIPAL_TOKEN_SECONDS, now)
+            upn: is_person(holder).then(|| holder.name()),
+            ..self.claims(&holder.known, audience, PRINCIPAL_TOKEN_SECONDS, now)
         };
         let refresh = RefreshClaims {
             iss: self.refresh_issuer(),
@@ -120,15 +123,15 @@ impl Identity {
             exp: now.unix_seconds() + REFRESH_SECONDS,
             jti: self.random.uuid(),
             oid: id,
-            postern_user: user.resource.uid.0,
-            postern_password: self.password_set(user.known.principal.id).map(Timestamp::unix_micros),
+            postern_user: holder.resource.uid.0,
+            postern_password: self.secret_set(holder).map(Timestamp::unix_micros),
             auth_time: began.unix_seconds(),
         };
         // Says who it is to the client, and opens nothing: it lacks what an access token has, and has another issuer.
         let about = json!({
             "aud": client, "iss": format!("{}/{tenant}/v2.0", asked.base), "iat": now.unix_seconds(),
             "nbf": now.unix_seconds(), "exp": now.unix_seconds() + PRINCIPAL_TOKEN_SECONDS, "sub": id, "oid": id,
-            "tid": tenant, "preferred_username": user.name(), "name": user.known.principal.display_name, "ver": "2.0",
+            "tid": tenant, "preferred_username": holder.name(), "name": holder.known.principal.display_name, "ver": "2.0",
         });
         Ok(json!({
             "token_type": "Bearer",
@@ -141,4 +144,8 @@ impl Identity {
             "client_info": URL_SAFE_NO_PAD.encode(json!({"uid": id, "utid": tenant}).to_string()),
         }))
     }
+}
+
+fn is_person(holder: &Holder) -> bool {
+    holder.known.principal.kind == PrincipalKind::User
 }

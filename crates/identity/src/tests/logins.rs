@@ -328,3 +328,112 @@ async fn a_program_with_a_certificate() {
     bench.put(&format!("/providers/Microsoft.Graph/applications/{STRANGER}"), application).await;
     assert_eq!(assert_with(&bench, &client, &good).await.0, 200);
 }
+
+async fn begin_device(bench: &Bench, client: &str) -> (u16, Value) {
+    let path = format!("/{TENANT}/oauth2/v2.0/devicecode");
+    let from = peer([192, 0, 2, 1], PeerCertificate::None);
+    let (status, _, answer) =
+        send(bench, from, "POST", &path, &encode(&[("client_id", client), ("scope", SCOPE)])).await;
+    (status.as_u16(), answer)
+}
+
+async fn redeem(bench: &Bench, device: &str) -> (u16, Value) {
+    let grant = "urn:ietf:params:oauth:grant-type:device_code";
+    post(bench, &[("grant_type", grant), ("client_id", AZ), ("device_code", device)]).await
+}
+
+async fn approve(bench: &Bench, code: &str, whom: Option<Uuid>) -> Result<(), String> {
+    let answered = bench.identity.answer_device_login(code, whom.map(PrincipalId), [192, 0, 2, 9].into()).await;
+    answered.map(drop).map_err(|refusal| refusal.to_string())
+}
+
+#[tokio::test]
+async fn a_device_is_signed_in_by_who_approves_its_code() {
+    let bench = with_anna().await;
+    assert_eq!(begin_device(&bench, &PUSHER_APPLICATION.to_string()).await.0, 400, "no public client");
+    let (status, begun) = begin_device(&bench, AZ).await;
+    assert_eq!(status, 200, "{begun}");
+    let (code, device) = (text(&begun, "user_code"), text(&begun, "device_code"));
+    assert!(text(&begun, "verification_uri").ends_with("/common/oauth2/deviceauth"));
+    let (status, pending) = redeem(&bench, &device).await;
+    assert_eq!((status, &pending["error"]), (400, &json!("authorization_pending")));
+    assert_eq!(redeem(&bench, "guessed").await.1["error"], json!("bad_verification_code"));
+    assert!(approve(&bench, "BCDF-GHJK", Some(ANNA)).await.is_err(), "another code");
+    assert!(approve(&bench, &code, Some(Uuid::from_u128(0xdead))).await.is_err(), "nobody");
+
+    approve(&bench, &code.to_lowercase(), Some(ANNA)).await.unwrap();
+    assert!(approve(&bench, &code, Some(ANNA)).await.is_err(), "answered already");
+    let (status, answer) = redeem(&bench, &device).await;
+    assert_eq!(status, 200, "{answer}");
+    let (claims, _) = bench.identity.authority_token(&text(&answer, "access_token"), bench.now()).unwrap();
+    assert_eq!((claims.oid, claims.upn.as_deref()), (ANNA, Some("anna@example.org")));
+    assert_eq!(redeem(&bench, &device).await.1["error"], json!("bad_verification_code"), "once");
+    assert_eq!(refresh(&bench, AZ, &text(&answer, "refresh_token")).await.0, 200);
+
+    let declined = begin_device(&bench, AZ).await.1;
+    approve(&bench, &text(&declined, "user_code"), None).await.unwrap();
+    let (status, refused) = redeem(&bench, &text(&declined, "device_code")).await;
+    assert_eq!((status, &refused["error"]), (400, &json!("authorization_declined")));
+}
+
+#[tokio::test]
+async fn an_approval_does_not_outlive_its_time_or_its_user() {
+    let bench = with_anna().await;
+    let late = begin_device(&bench, AZ).await.1;
+    bench.pass(901);
+    assert!(approve(&bench, &text(&late, "user_code"), Some(ANNA)).await.is_err());
+    assert_eq!(redeem(&bench, &text(&late, "device_code")).await.1["error"], json!("expired_token"));
+
+    for (name, enabled) in [("disabled", false), ("another", true)] {
+        bench.put(&user_id(ANNA), user("anna@example.org", true)).await;
+        let begun = begin_device(&bench, AZ).await.1;
+        approve(&bench, &text(&begun, "user_code"), Some(ANNA)).await.unwrap();
+        if enabled {
+            bench.remove(&user_id(ANNA)).await;
+        }
+        bench.put(&user_id(ANNA), user("anna@example.org", enabled)).await;
+        let (status, refused) = redeem(&bench, &text(&begun, "device_code")).await;
+        assert_eq!((status, &refused["error"]), (400, &json!("authorization_declined")), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_program_stays_signed_in_for_a_working_day() {
+    let bench = with_anna().await;
+    let begun = begin_device(&bench, AZ).await.1;
+    approve(&bench, &text(&begun, "user_code"), Some(PUSHER)).await.unwrap();
+    let answer = redeem(&bench, &text(&begun, "device_code")).await.1;
+    let token = text(&answer, "refresh_token");
+    bench.pass(8 * 3600 - 1);
+    assert_eq!(refresh(&bench, AZ, &token).await.0, 200);
+    bench.pass(1);
+    assert_eq!(refresh(&bench, AZ, &token).await.0, 400);
+    // A managed identity's tokens come from where it belongs.
+    let begun = begin_device(&bench, AZ).await.1;
+    assert!(approve(&bench, &text(&begun, "user_code"), Some(USER)).await.is_err());
+}
+
+#[tokio::test]
+async fn people_approve_on_the_page() {
+    let bench = with_anna().await;
+    let page = "/common/oauth2/deviceauth";
+    let from = || peer([192, 0, 2, 1], PeerCertificate::None);
+    let begun = begin_device(&bench, AZ).await.1;
+    let (code, device) = (text(&begun, "user_code"), text(&begun, "device_code"));
+    let form = |code: &str, password: &str| {
+        encode(&[("code", code), ("username", "anna@example.org"), ("password", password)])
+    };
+    let cases = [
+        (form(&code, "wrong"), 403),
+        (form("BCDF-GHJK", PASSWORD), 404),
+        (encode(&[("code", &code)]), 400),
+        (form(&code, PASSWORD), 200),
+        (form(&code, PASSWORD), 404),
+    ];
+    for (body, expected) in cases {
+        let (status, _, _) = send(&bench, from(), "POST", page, &body).await;
+        assert_eq!(status.as_u16(), expected, "{body}");
+    }
+    assert_eq!(redeem(&bench, &device).await.0, 200);
+    assert_eq!(send(&bench, from(), "GET", page, "").await.0, StatusCode::OK);
+}
