@@ -232,3 +232,6 @@ fn respell_word(properties: &mut Document, path: &[&str], words: &[&str]) {
 
 /// The words a policy's `status` may be.
 pub(crate) const POLICY_STATUS: &[&str] = SWITCH;
+
+#[cfg(test)]
+mod tests;
