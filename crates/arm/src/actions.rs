@@ -8,9 +8,9 @@ use serde_json::json;
 use crate::call::Call;
 use crate::credentials;
 use crate::error::{ArmError, Condition};
-use crate::import;
 use crate::reply::Reply;
 use crate::resources::{not_found, type_of};
+use crate::{import, providers};
 
 /// `POST {scope}/providers/{namespace}/{operation}`.
 pub(crate) fn of_scope(call: &Call, scope: &ResourceId, operation: &str) -> Result<Reply, ArmError> {
@@ -47,6 +47,9 @@ pub(crate) async fn of_resource(call: &Call, id: &ResourceId, operation: &str) -
             "generatecredentials" => return credentials::generate(call, &resource).await,
             _ => {}
         }
+    }
+    if resource.id.is_type(types::WEBHOOKS) && lower == "getcallbackconfig" {
+        return Ok(Reply::ok(providers::callback(&resource)));
     }
     if resource.id.is_type(types::SERVICE_PRINCIPALS) {
         match lower.as_str() {

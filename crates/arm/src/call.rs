@@ -18,6 +18,7 @@ use uuid::Uuid;
 use crate::error::{ArmError, Condition};
 use crate::path::{self, Target};
 use crate::reply::Reply;
+use crate::turn::{self, Remaining};
 use crate::{ArmState, actions, graph, lists, metadata, resources};
 
 /// Largest body.
@@ -192,8 +193,9 @@ async fn respond(state: Arc<ArmState>, request: Request, api: Api) -> Response {
     let correlation = correlation.unwrap_or_else(|| CorrelationId(state.random.uuid()));
     let request_id = state.random.uuid();
     let client_id = parts.headers.get(CLIENT_REQUEST_ID).filter(|id| id.len() <= MAX_CLIENT_ID_BYTES).cloned();
+    let mut remaining = None;
     let outcome = match api {
-        Api::ResourceManager => answer(state, parts, body).await,
+        Api::ResourceManager => answer(state, parts, body, &mut remaining).await,
         Api::Graph => answer_graph(state, parts, body).await,
     };
     let mut response = match outcome {
@@ -204,12 +206,18 @@ async fn respond(state: Arc<ArmState>, request: Request, api: Api) -> Response {
     let mut add = |name, text: String| headers.extend(HeaderValue::from_str(&text).ok().map(|value| (name, value)));
     add(REQUEST_ID, request_id.to_string());
     add(CORRELATION_ID, correlation.to_string());
+    headers.extend(remaining.map(|(name, left)| (name, HeaderValue::from(left))));
     headers.extend(client_id.map(|id| (CLIENT_REQUEST_ID, id)));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response
 }
 
-async fn answer(state: Arc<ArmState>, parts: Parts, body: Body) -> Result<Reply, ArmError> {
+async fn answer(
+    state: Arc<ArmState>,
+    parts: Parts,
+    body: Body,
+    remaining: &mut Option<Remaining>,
+) -> Result<Reply, ArmError> {
     let target = path::parse(parts.uri.path())?;
     let base = base(&state, &parts);
     let query = Query::parse(parts.uri.query().unwrap_or_default())
@@ -220,6 +228,7 @@ async fn answer(state: Arc<ArmState>, parts: Parts, body: Body) -> Result<Reply,
     }
     let now = state.clock.now();
     let caller = authenticate(&state, &parts, now, Api::ResourceManager)?;
+    *remaining = turn::take(&state, &parts.method, parts.uri.path(), &caller, now)?;
     let body = read_body(body).await?;
     let path = parts.uri.path().to_owned();
     let call =
@@ -259,7 +268,7 @@ async fn dispatch(call: Call, target: Target) -> Result<Reply, ArmError> {
         ("PUT" | "PATCH", Target::Resource(id)) => resources::put(call, id).await,
         ("DELETE", Target::Resource(id)) => resources::delete(call, id).await,
         ("GET", Target::Collection(scope, resource_type)) => lists::collection(&call, &scope, &resource_type),
-        ("GET", Target::Children(parent, kind)) => lists::children(&call, &parent, &kind),
+        ("GET", Target::Children(parent, kind)) => lists::children(&call, &parent, &kind).await,
         ("POST", Target::Collection(scope, operation)) => actions::of_scope(&call, &scope, &operation),
         ("POST", Target::Children(resource, operation)) => actions::of_resource(&call, &resource, &operation).await,
         (_, _) => Err(not_allowed()),

@@ -62,6 +62,9 @@ conditions! {
     DirectoryBadRequest = BAD_REQUEST, "Request_BadRequest";
     RoleHasAssignments = BAD_REQUEST, "RoleDefinitionHasAssignments";
     AdminDisabled = BAD_REQUEST, "UnAuthorizedForCredentialOperations";
+    SubnetInUse = BAD_REQUEST, "InUseSubnetCannotBeDeleted";
+    SecurityGroupInUse = BAD_REQUEST, "InUseNetworkSecurityGroupCannotBeDeleted";
+    RouteTableInUse = BAD_REQUEST, "InUseRouteTableCannotBeDeleted";
     MissingToken = UNAUTHORIZED, "AuthenticationFailed";
     InvalidToken = UNAUTHORIZED, "InvalidAuthenticationToken";
     ExpiredToken = UNAUTHORIZED, "ExpiredAuthenticationToken";
@@ -78,9 +81,11 @@ conditions! {
     NoSuchOperation = NOT_FOUND, "InvalidResourceType";
     MethodNotAllowed = METHOD_NOT_ALLOWED, "MethodNotAllowed";
     Conflict = CONFLICT, "Conflict";
+    LocationChanged = CONFLICT, "InvalidResourceLocation";
     PreconditionFailed = PRECONDITION_FAILED, "PreconditionFailed";
     TooLarge = PAYLOAD_TOO_LARGE, "RequestContentTooLarge";
     TooManyRequests = TOO_MANY_REQUESTS, "TooManyRequests";
+    SubscriptionThrottled = TOO_MANY_REQUESTS, "SubscriptionRequestsThrottled";
     Internal = INTERNAL_SERVER_ERROR, "InternalServerError";
 }
 

@@ -28,6 +28,7 @@ mod providers;
 mod reply;
 mod resources;
 mod service_tags;
+mod turn;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -36,7 +37,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::any;
 use postern_audit::Audit;
-use postern_identity::Identity;
+use postern_identity::{Identity, RequestLimiter};
 use postern_model::{Clock, IpRuleMode, Random};
 use postern_store::{Directory, ImportExecutor, Store};
 use tokio::sync::watch;
@@ -71,6 +72,8 @@ pub struct ArmState {
     pub patience: Duration,
     /// Which addresses services have.
     pub service_tags: ServiceTags,
+    /// Holds callers to the documented numbers of requests, if it is there.
+    pub requests: Option<Arc<RequestLimiter>>,
 }
 
 /// The resource manager. A `postern_identity::Peer` and a `postern_model::CorrelationId` among a request's extensions are its own.

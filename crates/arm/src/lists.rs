@@ -137,20 +137,23 @@ fn listed(call: &Call, scope: &ResourceId, resource_type: &str) -> Result<Reply,
 }
 
 /// `GET {resource}/{children}`, and what else is read from a registry in that way.
-pub(crate) fn children(call: &Call, parent: &ResourceId, kind: &str) -> Result<Reply, ArmError> {
+pub(crate) async fn children(call: &Call, parent: &ResourceId, kind: &str) -> Result<Reply, ArmError> {
     let parent_type = type_of(parent)?;
     let resource_type = format!("{parent_type}/{kind}");
     if resource_type.eq_ignore_ascii_case("Microsoft.Network/locations/serviceTags") {
         return crate::service_tags::list(call, parent);
     }
     call.authorize(&format!("{resource_type}/read"), parent)?;
+    let registry = call.state.directory.resource(parent).filter(|resource| resource.id.is_type(types::REGISTRIES));
+    if let Some(registry) = &registry
+        && kind.eq_ignore_ascii_case("listUsages")
+    {
+        let size_bytes = call.state.store.size_of(registry.uid.into()).await?;
+        return Ok(Reply::list(call.state.directory.with_estate(|estate| estate.usages(registry, size_bytes))));
+    }
     call.state.directory.with_estate(|estate| {
         let Some(resource) = estate.get(parent) else { return Err(not_found(estate, parent)) };
-        let is_registry = resource.id.is_type(types::REGISTRIES);
-        if is_registry && kind.eq_ignore_ascii_case("listUsages") {
-            return Ok(Reply::list(estate.usages(resource, 0)));
-        }
-        if is_registry && kind.eq_ignore_ascii_case("privateLinkResources") {
+        if registry.is_some() && kind.eq_ignore_ascii_case("privateLinkResources") {
             return Ok(Reply::list(vec![private_link_resource(resource)]));
         }
         let mut found: Vec<&ResourceId> =
@@ -164,7 +167,7 @@ pub(crate) fn children(call: &Call, parent: &ResourceId, kind: &str) -> Result<R
     })
 }
 
-fn private_link_resource(registry: &Resource) -> Value {
+pub(crate) fn private_link_resource(registry: &Resource) -> Value {
     let location = registry.value(&["location"]).unwrap_or_default();
     let region = location.as_str().unwrap_or_default().to_ascii_lowercase().replace(' ', "");
     json!({

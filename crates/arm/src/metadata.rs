@@ -49,7 +49,15 @@ const NAMESPACES: [(&str, &str, &[&str]); 10] = [
     (
         "Microsoft.Network",
         "2024-07-01",
-        &["virtualNetworks", "virtualNetworks/subnets", "privateEndpoints", "privateDnsZones", "locations/serviceTags"],
+        &[
+            "virtualNetworks",
+            "virtualNetworks/subnets",
+            "networkSecurityGroups",
+            "routeTables",
+            "privateEndpoints",
+            "privateDnsZones",
+            "locations/serviceTags",
+        ],
     ),
     ("Microsoft.ContainerInstance", "2023-05-01", &["containerGroups"]),
     ("Microsoft.MachineLearningServices", "2024-10-01", &["workspaces"]),

@@ -87,7 +87,7 @@ pub(crate) fn parse(path: &str) -> Result<Target, ArmError> {
 }
 
 /// Words of ids whose spelling answers keep, whatever the caller's.
-const WORDS: [&str; 45] = [
+const WORDS: [&str; 51] = [
     "subscriptions",
     "resourceGroups",
     "providers",
@@ -126,6 +126,12 @@ const WORDS: [&str; 45] = [
     "userAssignedIdentities",
     "virtualNetworks",
     "subnets",
+    "networkSecurityGroups",
+    "securityRules",
+    "routeTables",
+    "routes",
+    "networkInterfaces",
+    "virtualNetworkLinks",
     "privateEndpoints",
     "privateDnsZones",
     "containerGroups",

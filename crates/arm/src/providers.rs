@@ -7,6 +7,7 @@ mod groups;
 mod networks;
 mod registries;
 mod tokens;
+mod webhooks;
 
 use postern_access::SYSTEM_SCOPE_MAPS;
 use postern_estate::{ApiVersion, Document, Estate, Resource, types};
@@ -16,7 +17,10 @@ use serde_json::{Value, json};
 
 use crate::call::Call;
 use crate::error::ArmError;
+use crate::lists;
 use crate::resources::Draft;
+
+const PRIVATE_LINK_RESOURCES: &str = "Microsoft.ContainerRegistry/registries/privateLinkResources";
 
 /// A resource type's own rules. Called while nothing else changes.
 pub(crate) trait Provider: Sync {
@@ -43,7 +47,7 @@ struct Kept;
 
 impl Provider for Kept {}
 
-const PROVIDERS: [(&str, &dyn Provider); 16] = [
+const PROVIDERS: [(&str, &dyn Provider); 21] = [
     (types::REGISTRIES, &registries::Registries),
     (types::PRIVATE_ENDPOINT_CONNECTIONS, &connections::Connections),
     (types::PRIVATE_ENDPOINTS, &connections::PrivateEndpoints),
@@ -59,7 +63,12 @@ const PROVIDERS: [(&str, &dyn Provider); 16] = [
     (types::USERS, &directory_objects::People),
     (types::RESOURCE_GROUPS, &groups::ResourceGroups),
     (types::SUBSCRIPTIONS, &groups::Subscriptions),
-    (types::VIRTUAL_NETWORKS, &networks::VirtualNetworks),
+    (types::WEBHOOKS, &webhooks::Webhooks),
+    (types::VIRTUAL_NETWORKS, &networks::Listing("subnets")),
+    (types::SUBNETS, &networks::Subnets),
+    ("Microsoft.Network/privateDnsZones/A", &networks::AddressRecords),
+    (types::NETWORK_SECURITY_GROUPS, &networks::Listing("securityRules")),
+    (types::ROUTE_TABLES, &networks::Listing("routes")),
 ];
 
 pub(crate) fn of(resource_type: &str) -> &'static dyn Provider {
@@ -67,8 +76,8 @@ pub(crate) fn of(resource_type: &str) -> &'static dyn Provider {
     known.map_or(&Kept, |(_, provider)| *provider)
 }
 
-/// Resources that are there without a document: system scope maps, built-in roles, and the name by which the CLI means a container
-/// group's own identity.
+/// Resources that are there without a document: system scope maps, what a private endpoint of a registry can lead to, built-in
+/// roles, and the name by which the CLI means a container group's own identity.
 pub(crate) fn made_up(call: &Call, id: &ResourceId) -> Option<Document> {
     if id.is_type(types::SCOPE_MAPS) {
         let registry = id.parent().filter(|registry| call.state.directory.resource(registry).is_some())?;
@@ -76,6 +85,10 @@ pub(crate) fn made_up(call: &Call, id: &ResourceId) -> Option<Document> {
     }
     if id.is_type(types::ROLE_DEFINITIONS) {
         return authorization::built_in_role(id);
+    }
+    if id.is_type(PRIVATE_LINK_RESOURCES) && id.name().eq_ignore_ascii_case("registry") {
+        let registry = call.state.directory.resource(&id.parent()?)?;
+        return lists::private_link_resource(&registry).as_object().cloned();
     }
     let is_own_identity = id.is_type(types::USER_ASSIGNED_IDENTITIES) && id.name() == "[system]";
     is_own_identity.then(|| {
@@ -100,3 +113,4 @@ pub(crate) fn system_scope_maps(registry: &ResourceId) -> impl Iterator<Item = D
 }
 
 pub(crate) use authorization::built_in_roles_at;
+pub(crate) use webhooks::callback;

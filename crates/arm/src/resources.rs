@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, Method, StatusCode, header};
-use postern_estate::{ApiVersion, Document, Estate, Resource, Rights, identity, merge, scope_of, types};
+use postern_estate::{ApiVersion, Document, Estate, Resource, Rights, identity, merge, scope_of, types, validate};
 use postern_identity::SecretOwner;
 use postern_model::{PrincipalId, ResourceId, ResourceUid};
 use postern_store::{Change, Expected};
@@ -208,6 +208,7 @@ impl PutPlan {
             (true, Some(stored)) => merge::patch(&resource_type, stored, &self.body, self.version),
             _ => merge::put(&resource_type, stored.as_ref(), &self.body, self.version),
         };
+        stays_in_place(&id, stored.as_ref(), &document)?;
         let mut draft = Draft {
             estate,
             state: &self.state,
@@ -228,6 +229,25 @@ impl PutPlan {
         changes.extend(also);
         Ok(changes)
     }
+}
+
+/// A resource does not move: `East US` and `eastus` are one place.
+fn stays_in_place(id: &ResourceId, stored: Option<&Document>, document: &Document) -> Result<(), ArmError> {
+    let location = |document: &Document| Some(document.get("location")?.as_str()?.to_owned());
+    let place = |location: &str| location.to_ascii_lowercase().replace(' ', "");
+    let (Some(old), Some(new)) = (stored.and_then(location), location(document)) else { return Ok(()) };
+    if place(&old) == place(&new) {
+        return Ok(());
+    }
+    let shown: String = new.chars().filter(|c| !c.is_control()).take(50).collect();
+    Err(ArmError::new(
+        Condition::LocationChanged,
+        format!(
+            "The resource '{}' already exists in location '{old}'. A resource with the same name cannot be created in location \
+             '{shown}'. Please select a new resource name.",
+            id.name()
+        ),
+    ))
 }
 
 /// Fills in the `identity` block; whoever attaches a user-assigned identity must be allowed to.
@@ -355,7 +375,10 @@ pub(crate) async fn delete(call: Call, id: ResourceId) -> Result<Reply, ArmError
             if !estate.may(&caller.ids, &action, &target) {
                 return Err(caller.forbidden(&action, &target));
             }
-            let Some(existing) = estate.get(&target) else { return Ok(Vec::new()) };
+            let Some(existing) = estate.get(&target) else {
+                validate::deletable(&target)?;
+                return Ok(Vec::new());
+            };
             let expected = precondition(&headers, Some(existing))?;
             let mut removed = vec![target.clone()];
             removed.extend(estate.descendants(&target));

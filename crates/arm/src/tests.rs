@@ -5,7 +5,9 @@ mod networks;
 mod operations;
 mod registries;
 mod requests;
+mod throttling;
 mod tokens;
+mod webhooks;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -17,7 +19,7 @@ use axum::body::Body;
 use http::{HeaderMap, Request};
 use http_body_util::BodyExt as _;
 use postern_audit::{Audit, AuditOptions};
-use postern_identity::{Identity, IdentityOptions, IdentitySettings, SecretOwner, authority_router};
+use postern_identity::{Identity, IdentityOptions, IdentitySettings, RequestLimiter, SecretOwner, authority_router};
 use postern_model::{Clock, IpRuleMode, PrincipalId, Random, ResourceId, Secret, TenantId, Timestamp};
 use postern_store::{
     Directory, DirectoryOptions, Expected, Import, ImportError, ImportExecutor, Importing, Journal, Keep, Store,
@@ -172,10 +174,18 @@ impl Answer {
 impl Bench {
     async fn new() -> Self {
         // As long as it takes.
-        Self::with_patience(Duration::from_hours(1)).await
+        Self::with(Duration::from_hours(1), None).await
     }
 
     async fn with_patience(patience: Duration) -> Self {
+        Self::with(patience, None).await
+    }
+
+    async fn limited(requests: RequestLimiter) -> Self {
+        Self::with(Duration::from_hours(1), Some(Arc::new(requests))).await
+    }
+
+    async fn with(patience: Duration, requests: Option<Arc<RequestLimiter>>) -> Self {
         let folder = TempDir::new().unwrap();
         let clock = Arc::new(TestClock(AtomicI64::new(START)));
         let random = Arc::new(TestRandom(AtomicU64::new(1)));
@@ -204,6 +214,7 @@ impl Bench {
         let importer = Arc::new(Imported::default());
         let state = Arc::new(ArmState {
             patience,
+            requests,
             audit: audit.clone(),
             importer: Arc::clone(&importer) as _,
             import_address: IMPORT_ADDRESS,

@@ -52,5 +52,5 @@ pub use registry::RegistryView;
 pub use resource::{Document, Resource};
 pub use rights::Rights;
 pub use roles::custom_role;
-pub use sku::{Limits, Sku};
+pub use sku::{Limits, RequestRate, RequestRates, Sku};
 pub use version::{ApiVersion, ApiVersionError};

@@ -51,6 +51,11 @@ impl Estate {
                 respell_subnet(rule, version);
             }
         }
+        let rules =
+            properties.get_mut("networkRuleSet").and_then(|set| set.get_mut("ipRules")).and_then(Value::as_array_mut);
+        for rule in rules.into_iter().flatten().filter_map(Value::as_object_mut) {
+            rule.entry("action").or_insert_with(|| "Allow".into());
+        }
         properties.insert("loginServer".into(), self.login_server(&registry.id).into());
         properties.insert("creationDate".into(), registry.created.to_string().into());
         properties.insert("provisioningState".into(), "Succeeded".into());

@@ -33,6 +33,32 @@ pub struct Limits {
     pub tokens: u64,
 }
 
+/// Requests a minute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestRate {
+    /// By everybody together.
+    pub registry: u32,
+    /// By one identity.
+    pub identity: u32,
+}
+
+/// How many requests to a registry the service lets through.
+///
+/// Source: Azure Container Registry service tiers, "Throttling" (read 2026-11).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestRates {
+    /// Pulls, lists and attributes.
+    pub read: RequestRate,
+    /// Pushes and changes of attributes.
+    pub write: RequestRate,
+    /// Deletions.
+    pub delete: RequestRate,
+    /// Lists of referrers.
+    pub referrers: RequestRate,
+    /// Requests for tokens: whoever makes them is not known yet.
+    pub token: RequestRate,
+}
+
 const GIB: u64 = 1 << 30;
 
 impl Sku {
@@ -70,6 +96,29 @@ impl Sku {
                 virtual_network_rules: 100,
                 private_endpoints: 200,
                 tokens: 50_000,
+            },
+        }
+    }
+
+    /// How many requests the service lets through.
+    pub const fn request_rates(self) -> RequestRates {
+        const fn half(registry: u32) -> RequestRate {
+            RequestRate { registry, identity: registry / 2 }
+        }
+        match self {
+            Self::Basic | Self::Standard => RequestRates {
+                read: half(10_000),
+                write: half(2_000),
+                delete: half(1_000),
+                referrers: half(500),
+                token: RequestRate { registry: 10_000, identity: 10_000 },
+            },
+            Self::Premium => RequestRates {
+                read: half(20_000),
+                write: half(4_000),
+                delete: half(4_000),
+                referrers: half(2_000),
+                token: RequestRate { registry: 20_000, identity: 20_000 },
             },
         }
     }

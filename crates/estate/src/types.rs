@@ -24,6 +24,14 @@ pub const USER_ASSIGNED_IDENTITIES: &str = "Microsoft.ManagedIdentity/userAssign
 pub const PRIVATE_ENDPOINTS: &str = "Microsoft.Network/privateEndpoints";
 /// A virtual network.
 pub const VIRTUAL_NETWORKS: &str = "Microsoft.Network/virtualNetworks";
+/// A part of a virtual network.
+pub const SUBNETS: &str = "Microsoft.Network/virtualNetworks/subnets";
+/// Rules for the traffic of a subnet.
+pub const NETWORK_SECURITY_GROUPS: &str = "Microsoft.Network/networkSecurityGroups";
+/// Where a subnet's traffic goes.
+pub const ROUTE_TABLES: &str = "Microsoft.Network/routeTables";
+/// A registry's webhook.
+pub const WEBHOOKS: &str = "Microsoft.ContainerRegistry/registries/webhooks";
 /// A plan of the security centre.
 pub const PRICINGS: &str = "Microsoft.Security/pricings";
 /// A service principal in the directory.

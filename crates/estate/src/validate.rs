@@ -7,7 +7,7 @@ mod children;
 mod registries;
 
 pub use assignments::{principal_type, role_assignment, role_definition};
-pub use children::{private_endpoint_connection, scope_map, token};
+pub use children::{deletable, private_endpoint_connection, scope_map, token, webhook};
 pub use registries::{RegistryLimits, registry, registry_name};
 
 use crate::{Refusal, RefusalCode};

@@ -37,6 +37,7 @@ mod keys;
 mod managed;
 mod passwords;
 mod peer;
+mod requests;
 mod scope;
 mod throttle;
 mod tls;
@@ -58,6 +59,7 @@ pub use identity::{CertificateFiles, Identity, IdentityOptions, IdentitySettings
 pub use issue::{ExchangeRequest, IssuedToken, MAX_FORM_BYTES, TokenGrant, TokenRefusal, TokenRequest};
 pub use managed::{IdentitySelector, ManagedToken, ManagedTokenRefusal, TOKEN_PATH as MANAGED_TOKEN_PATH};
 pub use peer::{Peer, PeerCertificate, WorkloadClaim};
+pub use requests::{Bucket, Pace, RequestLimiter, TooManyRequests};
 pub use scope::{MAX_SCOPES, Scope};
 pub use throttle::{PasswordLimits, Throttled};
 pub use tls::ServerConfigs;

@@ -147,6 +147,10 @@ impl Call {
         &self.rules
     }
 
+    pub(crate) const fn kind(&self) -> OperationKind {
+        self.operation.kind
+    }
+
     pub(crate) const fn credential(&self) -> &Credential {
         &self.credential
     }

@@ -132,6 +132,8 @@ conditions! {
         "The operation is disallowed on this registry, repository or image. View troubleshooting steps at https://aka.ms/acr/faq/#why-does-my-pull-or-push-request-fail-with-disallowed-operation" [];
     /// Too many wrong passwords came from the source.
     TooManyRequests: 429 "TOOMANYREQUESTS" "too many failed attempts" ["Retry-After"];
+    /// More requests than the registry's tier lets through.
+    RequestsThrottled: 429 "TOOMANYREQUESTS" "too many requests to the registry" ["Retry-After"];
     /// The disk is full.
     StorageFull: 507 "UNAVAILABLE" "the registry's storage is full" [];
     /// The server is stopping.
@@ -181,6 +183,13 @@ impl Refusal {
     /// Token requests or passwords that are not looked at for so long.
     pub(crate) fn throttled(retry_after_seconds: i64) -> Self {
         let mut refusal = Self::new(Condition::TooManyRequests);
+        refusal.more.headers = vec![(RETRY_AFTER, HeaderValue::from(retry_after_seconds))];
+        refusal
+    }
+
+    /// A request beyond what the registry's tier lets through, for so long.
+    pub(crate) fn too_many(retry_after_seconds: i64) -> Self {
+        let mut refusal = Self::new(Condition::RequestsThrottled);
         refusal.more.headers = vec![(RETRY_AFTER, HeaderValue::from(retry_after_seconds))];
         refusal
     }

@@ -34,6 +34,7 @@ mod repositories;
 mod route;
 mod tags;
 mod tokens;
+mod turn;
 mod uploads;
 mod wall;
 

@@ -83,6 +83,17 @@ pub(crate) enum UploadStart {
 }
 
 impl Route {
+    /// Whether this is a later step of an upload.
+    pub(crate) const fn continues_upload(&self) -> bool {
+        matches!(
+            self,
+            Self::UploadStatus { .. }
+                | Self::AppendUpload { .. }
+                | Self::FinishUpload { .. }
+                | Self::CancelUpload { .. }
+        )
+    }
+
     /// Parses a request line.
     ///
     /// A repository's name may hold segments such as `blobs` or `tags`, so that the path is read from its end. `%2F` within a

@@ -5,6 +5,7 @@ mod blobs;
 mod import;
 mod manifests;
 mod metadata;
+mod throttling;
 mod tokens;
 
 use std::net::IpAddr;
@@ -21,7 +22,7 @@ use http_body_util::BodyExt as _;
 use postern_access::Ingress;
 use postern_audit::{Audit, AuditOptions};
 use postern_identity::{
-    Identity, IdentityOptions, IdentitySettings, Peer, PeerCertificate, SecretOwner, authority_router,
+    Identity, IdentityOptions, IdentitySettings, Peer, PeerCertificate, RequestLimiter, SecretOwner, authority_router,
 };
 use postern_model::{
     Algorithm, Clock, CorrelationId, Digest, PrincipalId, Random, ResourceId, Secret, TenantId, Timestamp,
@@ -83,6 +84,10 @@ struct Bench {
 
 impl Bench {
     async fn new() -> Self {
+        Self::with(None).await
+    }
+
+    async fn with(requests: Option<Arc<RequestLimiter>>) -> Self {
         let folder = TempDir::new().unwrap();
         let clock = Arc::new(TestClock(AtomicI64::new(1_800_000_000_000_000)));
         let random: Arc<dyn Random> = Arc::new(TestRandom(AtomicU64::new(1)));
@@ -159,6 +164,7 @@ impl Bench {
         .await;
         let authority = authority_router(Arc::clone(&identity));
         let router = router(OciState {
+            requests,
             store: store.clone(),
             directory: directory.clone(),
             identity,

@@ -8,7 +8,7 @@ use http::request::Parts;
 use http::{HeaderName, HeaderValue, StatusCode};
 use postern_access::Permit;
 use postern_audit::Audit;
-use postern_identity::{Identity, Peer};
+use postern_identity::{Identity, Peer, RequestLimiter};
 use postern_model::{Clock, CorrelationId, Random};
 use postern_store::{Directory, Store};
 
@@ -38,6 +38,8 @@ pub struct OciState {
     pub random: Arc<dyn Random>,
     /// Bounds on bodies.
     pub limits: Limits,
+    /// Holds callers to the documented numbers of requests, if it is there.
+    pub requests: Option<Arc<RequestLimiter>>,
 }
 
 /// A request extension: the client speaks plain HTTP, so that challenges name an `http` realm. For loopback listeners.
@@ -126,15 +128,21 @@ async fn answer(
     match route {
         Ok(Route::ExchangeToken) => {
             call.permit()?;
+            call.take_turn()?;
             Box::pin(tokens::exchange(call, body)).await
         }
         Ok(Route::IssueToken(form)) => {
             call.permit()?;
+            call.take_turn()?;
             Box::pin(tokens::issue(call, form, parts, body)).await
         }
         route => {
-            let permit = call.permit()?;
-            handle(call, &permit, route?, parts, body).await
+            let (permit, route) = (call.permit()?, route?);
+            // An upload that was let begin is one write, in however many steps it comes.
+            if !route.continues_upload() {
+                call.take_turn()?;
+            }
+            handle(call, &permit, route, parts, body).await
         }
     }
 }

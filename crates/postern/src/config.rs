@@ -19,6 +19,9 @@ pub(crate) use outbound::OutboundConfig;
 pub(crate) use place::{Link, PlaceConfig};
 pub(crate) use proxy::ProxyConfig;
 
+/// Beyond a thousand times the documented numbers nobody is throttled.
+const MOST_PERCENT: u32 = 100_000;
+
 /// Longest list of service tags that is read. Published ones have 5 MiB.
 const LARGEST_LIST_BYTES: u64 = 64 << 20;
 
@@ -38,6 +41,8 @@ pub(crate) struct Config {
     pub(crate) log: LogConfig,
     /// Bounds.
     pub(crate) limits: LimitsConfig,
+    /// Whether callers are held to the documented numbers of requests.
+    pub(crate) throttling: ThrottlingConfig,
     /// Which addresses services have.
     pub(crate) service_tags: ServiceTagsConfig,
     /// Whom the server may call, and how it is seen then.
@@ -180,6 +185,23 @@ pub(crate) struct LimitsConfig {
     pub(crate) collection_interval_seconds: u64,
 }
 
+/// `[throttling]`: 429 beyond the documented numbers of requests. Off by default: they protect a service that strangers share; the
+/// machine is the limit of a server of one's own, and `[limits]` guards it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ThrottlingConfig {
+    /// Whether requests are counted.
+    pub(crate) enabled: bool,
+    /// Hundredths of the documented numbers, at least 1.
+    pub(crate) percent: u32,
+}
+
+impl Default for ThrottlingConfig {
+    fn default() -> Self {
+        Self { enabled: false, percent: 100 }
+    }
+}
+
 impl Default for ServerConfig {
     fn default() -> Self {
         Self {
@@ -305,6 +327,10 @@ impl Config {
             );
         }
         self.limits.check()?;
+        ensure!(
+            (1..=MOST_PERCENT).contains(&self.throttling.percent),
+            "throttling.percent must be from 1 to {MOST_PERCENT}"
+        );
         place::check_all(self)?;
         proxy::check_all(&self.proxies)?;
         let answers = !self.dns.listen.is_empty() || self.places.iter().any(|place| place.dns_listen.is_some());
@@ -397,6 +423,10 @@ mod tests {
         check("[server]\nfirst_registry = 'a-b'", Some("not a registry name"));
         check("[access]\npolicy_date = 'someday'", Some("policy date must be"));
         check("[access]\nparity = 'strict'", None);
+        check("[throttling]\nenabled = true\npercent = 1", None);
+        for percent in ["0", "100001"] {
+            check(&format!("[throttling]\npercent = {percent}"), Some("throttling.percent must be from 1 to 100000"));
+        }
         check(
             "[[place]]\nname = 'p'\npeers = ['127.51.100.0/24']\nseen_as = '198.51.100.0/24'\nsimulated = true",
             None,

@@ -12,7 +12,7 @@ use clap::Args;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use postern_arm::{ArmState, ServiceTags};
 use postern_audit::{Audit, AuditOptions, AuditWriter};
-use postern_identity::{CertificateFiles, Identity, IdentityOptions, IdentitySettings, PasswordLimits};
+use postern_identity::{CertificateFiles, Identity, IdentityOptions, IdentitySettings, PasswordLimits, RequestLimiter};
 use postern_model::TenantId;
 use postern_oci::{DataPlane, Importer, OciState};
 use postern_outbound::Outbound;
@@ -207,7 +207,9 @@ impl Running {
         };
         let bootstrap_file = bootstrap.write(folder)?;
 
+        let limiter = || Arc::new(RequestLimiter::new(config.throttling.percent));
         let oci = OciState {
+            requests: config.throttling.enabled.then(limiter),
             store: store.clone(),
             directory: directory.clone(),
             identity: Arc::clone(&identity),
@@ -219,6 +221,7 @@ impl Running {
         let outbound = Outbound::new(config.outbound.options(addresses.clone())?)?;
         let arm = Arc::new(ArmState {
             patience: PATIENCE,
+            requests: config.throttling.enabled.then(limiter),
             audit: audit.clone(),
             importer: Arc::new(Importer::new(store.clone(), outbound)),
             import_address: config.outbound.address,

@@ -7,6 +7,7 @@ use sqlx::{QueryBuilder, Sqlite};
 use crate::blob_files::FileId;
 use crate::blobs::delete_unlinked;
 use crate::database::{blocking, detached};
+use crate::repository::to_u64;
 use crate::store::{Inner, Key};
 use crate::uploads::expire_uploads;
 use crate::{Store, StoreError};
@@ -80,6 +81,19 @@ impl Store {
                 return Ok(total);
             }
         }
+    }
+
+    /// Bytes that a registry's manifests and the blobs they need take up, each blob once however many repositories share it.
+    pub async fn size_of(&self, registry: RegistryUid) -> Result<u64, StoreError> {
+        let size: i64 = sqlx::query_scalar(
+            "SELECT COALESCE((SELECT SUM(size_bytes) FROM manifests WHERE registry = $1), 0) + \
+             COALESCE((SELECT SUM(size_bytes) FROM blobs WHERE digest IN \
+             (SELECT digest FROM links WHERE registry = $1 AND unreferenced_since IS NULL)), 0)",
+        )
+        .bind(registry.to_string())
+        .fetch_one(self.inner().database.read())
+        .await?;
+        to_u64(size)
     }
 
     /// Deletes all content of a registry that was deleted itself. Its blobs go with the next collection.

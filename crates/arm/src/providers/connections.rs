@@ -1,6 +1,8 @@
 //! Private endpoints and their connections to registries.
 
-use postern_estate::{ApiVersion, Document, Estate, RegistryView, Resource, Sku, types, validate};
+use postern_estate::{
+    ApiVersion, Document, Estate, Refusal, RefusalCode, RegistryView, Resource, Sku, types, validate,
+};
 use postern_model::ResourceId;
 use postern_store::{Change, Expected};
 use serde_json::{Value, json};
@@ -171,21 +173,20 @@ fn connect(draft: &mut Draft<'_>, link: &Link, is_manual: bool) -> Result<(), Ar
 fn may_connect(estate: &Estate, registry: &ResourceId) -> Result<(), ArmError> {
     let Some(resource) = estate.get(registry) else { return Err(not_found(estate, registry)) };
     let (view, _) = RegistryView::read(resource);
-    let refuse = |message: String| Err(ArmError::new(Condition::Conflict, message));
+    let refuse = |code, message: String| Err(ArmError::from(Refusal::new(code, message)));
     if view.sku != Sku::Premium {
-        return refuse(format!("Private endpoint connections are not supported for the SKU {}.", view.sku));
+        let message = format!("Private endpoint connections are not supported for the SKU {}.", view.sku);
+        return refuse(RefusalCode::FeatureNotSupportedForSku, message);
     }
     if !view.subnets.is_empty() {
-        return refuse(
-            "Private endpoint connections cannot be added to a registry that has virtual network rules.".into(),
-        );
+        let message = "Private endpoint connections cannot be added to a registry that has virtual network rules.";
+        return refuse(RefusalCode::ValidationError, message.into());
     }
     let count = estate.children_of_type(registry, types::PRIVATE_ENDPOINT_CONNECTIONS).count() as u64;
     if count >= view.sku.limits().private_endpoints {
-        return refuse(format!(
-            "A registry can have at most {} private endpoint connections.",
-            view.sku.limits().private_endpoints
-        ));
+        let limit = view.sku.limits().private_endpoints;
+        let message = format!("A registry can have at most {limit} private endpoint connections.");
+        return refuse(RefusalCode::LimitExceeded, message);
     }
     Ok(())
 }

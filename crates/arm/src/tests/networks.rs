@@ -109,7 +109,7 @@ async fn endpoints_and_virtual_network_rules_exclude_each_other() {
         (put.status, put.at("/properties/networkRuleSet/virtualNetworkRules/0/virtualNetworkSubnetResourceId")),
         (200, json!(subnet))
     );
-    assert_eq!(bench.put(&format!("{GROUP}/{ENDPOINTS}/pe"), endpoint(&path)).await.short(), "409 Conflict");
+    assert_eq!(bench.put(&format!("{GROUP}/{ENDPOINTS}/pe"), endpoint(&path)).await.short(), "400 ValidationError");
     bench.send(Who::Owner, "PATCH", &newest, Some(rules(json!([])))).await;
     assert_eq!(bench.put(&format!("{GROUP}/{ENDPOINTS}/pe"), endpoint(&path)).await.status, 201);
     let put = bench.send(Who::Owner, "PATCH", &newest, Some(rules(json!([{"id": subnet}])))).await;
@@ -126,7 +126,7 @@ async fn endpoints_and_virtual_network_rules_exclude_each_other() {
     bench.put(&registry("basic01"), json!({"location": "eastus", "sku": {"name": "Basic"}})).await;
     assert_eq!(
         bench.put(&format!("{GROUP}/{ENDPOINTS}/pe2"), endpoint(&registry("basic01"))).await.short(),
-        "409 Conflict"
+        "400 FeatureNotSupportedForSku"
     );
     assert_eq!(
         bench.put(&format!("{GROUP}/{ENDPOINTS}/pe3"), endpoint(&registry("absent"))).await.short(),
@@ -204,4 +204,57 @@ async fn what_was_exported_can_be_put_back_as_it_was() {
         assert!(answer.status < 300, "{path}: {}", answer.body);
     }
     assert_eq!(export(), before);
+}
+
+#[tokio::test]
+async fn rules_and_routes_are_resources_and_what_is_in_use_stays() {
+    let bench = Bench::new().await;
+    let registry = bench.registry("myregistry").await;
+    let network = |rest: &str| format!("{GROUP}/providers/Microsoft.Network/{rest}");
+    let (group, table) = (network("networkSecurityGroups/nsg"), network("routeTables/routes"));
+    let rule = json!({"properties": {"access": "Allow", "direction": "Outbound", "priority": 100}});
+    let listed = json!({"location": "eastus", "properties": {"securityRules": [{"name": "first", "properties": {"priority": 99}}]}});
+    assert_eq!(bench.put(&group, listed).await.status, 201);
+    assert_eq!(bench.put(&format!("{group}/securityRules/second"), rule).await.status, 201);
+    let route = json!({"properties": {"addressPrefix": "0.0.0.0/0", "nextHopType": "Internet"}});
+    assert_eq!(bench.put(&table, json!({"location": "eastus"})).await.status, 201);
+    assert_eq!(bench.put(&format!("{table}/routes/out"), route).await.status, 201);
+    let names = |answer: &Answer, list: &str| -> Vec<Value> {
+        answer.at(list).as_array().unwrap().iter().map(|one| one["name"].clone()).collect()
+    };
+    assert_eq!(names(&bench.get(&group).await, "/properties/securityRules"), ["first", "second"]);
+    assert_eq!(names(&bench.get(&table).await, "/properties/routes"), ["out"]);
+    let tags = json!({"tags": {"a": "b"}});
+    assert_eq!(names(&bench.send(Who::Owner, "PATCH", &group, Some(tags)).await, "/properties/securityRules").len(), 2);
+
+    let subnet = json!({"name": "inner", "properties": {
+        "addressPrefix": "10.0.0.0/24", "networkSecurityGroup": {"id": group}, "routeTable": {"id": table}}});
+    let vnet = network("virtualNetworks/vnet");
+    let whole = json!({"location": "eastus", "properties": {"subnets": [subnet]}});
+    assert_eq!(bench.put(&vnet, whole.clone()).await.status, 201);
+    let inner = format!("{vnet}/subnets/inner");
+    let link = json!({"name": "c", "properties": {"groupIds": ["registry"], "privateLinkServiceId": registry}});
+    let endpoint =
+        json!({"location": "eastus", "properties": {"subnet": {"id": inner}, "privateLinkServiceConnections": [link]}});
+    let endpoint_path = format!("{GROUP}/{ENDPOINTS}/pe");
+    assert_eq!(bench.put(&endpoint_path, endpoint).await.status, 201);
+
+    for (path, code) in [
+        (&group, "400 InUseNetworkSecurityGroupCannotBeDeleted"),
+        (&table, "400 InUseRouteTableCannotBeDeleted"),
+        (&inner, "400 InUseSubnetCannotBeDeleted"),
+        (&vnet, "400 InUseSubnetCannotBeDeleted"),
+    ] {
+        let before = bench.get(path).await.body;
+        assert_eq!(bench.delete(path).await.short(), code, "{path}");
+        assert_eq!(bench.get(path).await.body, before, "{path}");
+    }
+    let without = json!({"location": "eastus", "properties": {"subnets": []}});
+    assert_eq!(bench.put(&vnet, without.clone()).await.short(), "400 InUseSubnetCannotBeDeleted");
+    assert_eq!(bench.delete(&endpoint_path).await.status, 200);
+    assert_eq!(bench.put(&vnet, without).await.status, 200);
+    assert_eq!(bench.put(&vnet, whole).await.status, 200);
+    assert_eq!(bench.delete(&vnet).await.status, 200);
+    assert_eq!([bench.delete(&group).await.status, bench.delete(&table).await.status], [200, 200]);
+    assert_eq!(bench.get(&format!("{group}/securityRules/first")).await.status, 404);
 }

@@ -184,6 +184,11 @@ async fn usages_and_private_link_resources() {
     assert_eq!(usages.at("/value/3"), json!({"name": "IPRules", "limit": 200, "currentValue": 0, "unit": "Count"}));
     let links = bench.get(&format!("{path}/privateLinkResources")).await;
     assert_eq!(links.at("/value/0/properties/requiredMembers"), json!(["registry", "registry_data_eastus"]));
+    let link = bench.get(&format!("{path}/privateLinkResources/registry")).await;
+    assert_eq!((link.status, link.body), (200, links.at("/value/0")));
+    for nothing in [format!("{path}/privateLinkResources/other"), format!("{path}x/privateLinkResources/registry")] {
+        assert_eq!(bench.get(&nothing).await.short(), "404 ResourceNotFound");
+    }
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use postern_model::Algorithm;
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
-use super::{Bench, assert_err, manifest, permit, put_blob, read_all, sample, sha256, tags_of};
+use super::{Bench, assert_err, manifest, permit, put_blob, read_all, registry, sample, sha256, tags_of};
 use crate::{Collected, Missing, PageRequest, StoreError};
 
 const DAY: i64 = 24 * 3600;
@@ -41,6 +41,24 @@ async fn what_nothing_needs_goes_after_its_grace() {
     bench.pass(DAY);
     assert_eq!(bench.collect().await.blobs, 1);
     assert_eq!(bench.blob_files(), 0);
+}
+
+#[tokio::test]
+async fn a_registrys_size_counts_what_its_manifests_need_once() {
+    let bench = Bench::new().await;
+    let size = async |number| bench.store.size_of(registry(number)).await.unwrap();
+    assert_eq!(size(1).await, 0);
+    put_blob(&bench.push("app"), b"of no manifest").await;
+    assert_eq!(size(1).await, 0);
+    let first = bench.push_image("app", &[b"shared", b"first"], &["1"]).await;
+    let manifest_bytes = manifest(&[b"shared", b"first"]).bytes.len() as u64;
+    assert_eq!(size(1).await, 11 + manifest_bytes);
+    bench.push_image("other", &[b"shared"], &["1"]).await;
+    let other_bytes = manifest(&[b"shared"]).bytes.len() as u64;
+    assert_eq!(size(1).await, 11 + manifest_bytes + other_bytes);
+    assert_eq!(size(2).await, 0, "another registry");
+    bench.open(OperationKind::DeleteManifest, "app").delete_manifest(&first).await.unwrap();
+    assert_eq!(size(1).await, 6 + other_bytes);
 }
 
 #[tokio::test]

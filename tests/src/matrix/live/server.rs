@@ -275,6 +275,7 @@ async fn open_identity((store, directory, clock, random): Parts<'_>, home: &Home
 
 fn routes((store, directory, clock, random): Parts<'_>, identity: &Arc<Identity>, audit: &Audit) -> Routes {
     let data_plane = router(OciState {
+        requests: None,
         store: store.clone(),
         directory: directory.clone(),
         identity: Arc::clone(identity),
