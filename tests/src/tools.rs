@@ -24,6 +24,11 @@ pub(crate) fn python() -> PathBuf {
     in_setup_folder("python/bin/python3")
 }
 
+/// The Python that has the packages of `tests/sdk/older.txt`.
+pub(crate) fn older_python() -> PathBuf {
+    in_setup_folder("python-older/bin/python3")
+}
+
 /// The folder with the programs of the Azure CLI's environment.
 pub(crate) fn azure_cli() -> PathBuf {
     in_setup_folder("azure-cli/bin")

@@ -22,9 +22,10 @@ pub(crate) fn python_makes_environments() -> bool {
 }
 
 /// Where everything is, to be shown.
-pub(crate) fn places(cache: &Path) -> [(&'static str, PathBuf); 4] {
+pub(crate) fn places(cache: &Path) -> [(&'static str, PathBuf); 5] {
     [
         ("python packages", cache.join("python")),
+        ("older packages", cache.join("python-older")),
         ("azure-cli", cache.join("azure-cli/bin/az")),
         ("node", node(cache).unwrap_or_default()),
         ("node packages", cache.join("javascript")),
@@ -36,6 +37,7 @@ pub(crate) fn install(cache: &Path) -> Result<()> {
     let folder = root().join("tests/sdk");
     let python = cache.join("python");
     environment(&python, &folder.join("requirements.txt"), &[])?;
+    environment(&cache.join("python-older"), &folder.join("older.txt"), &["--no-compile"])?;
     // It has thousands of modules, and a run needs few of them: they are compiled when they are first used.
     environment(&cache.join("azure-cli"), &folder.join("azure-cli.txt"), &["--no-compile"])?;
     if node(cache).is_none() {

@@ -10,8 +10,10 @@
 mod basics;
 mod credentials;
 mod docker;
+mod management;
 mod places;
 mod sdk;
+mod throttling;
 mod tools;
 mod workloads;
 
