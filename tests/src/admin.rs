@@ -37,13 +37,19 @@ impl<'a> Admin<'a> {
 
     /// Sends a request to the resource manager; gives status and answer.
     pub fn try_send(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
+        self.try_send_with(&[], method, path, body)
+    }
+
+    /// The same with headers.
+    pub fn try_send_with(&self, headers: &[&str], method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
         let separator = if path.contains('?') { '&' } else { '?' };
         let url = format!("{}{path}{separator}api-version={API_VERSION}", self.server.bootstrap().arm_endpoint);
         let mut command = self
             .server
             .curl()
             .args(["--request", method, "--write-out", "\n%{http_code}", "--header"])
-            .args([&format!("Authorization: Bearer {}", self.token), &url]);
+            .args([&format!("Authorization: Bearer {}", self.token), &url])
+            .args(headers.iter().flat_map(|header| ["--header", header]));
         if let Some(body) = body {
             command = command.args(["--header", "Content-Type: application/json", "--data", &body.to_string()]);
         }
