@@ -12,7 +12,7 @@ use crate::{Bootstrap, Command, Scratch, tools};
 const LIMIT: Duration = Duration::from_mins(2);
 
 /// What the CLI is told besides: nothing of it names a server.
-const SETTINGS: [(&str, &str); 8] = [
+const SETTINGS: [(&str, &str); 9] = [
     // Else it asks a public authority whether this one is genuine.
     ("AZURE_CORE_INSTANCE_DISCOVERY", "false"),
     ("AZURE_CORE_COLLECT_TELEMETRY", "false"),
@@ -22,6 +22,8 @@ const SETTINGS: [(&str, &str); 8] = [
     ("AZURE_EXTENSION_USE_DYNAMIC_INSTALL", "no"),
     ("AZURE_CLIENTS_SHOW_SECRETS_WARNING", "no"),
     ("AZURE_CORE_ONLY_SHOW_ERRORS", "true"),
+    // Requests and answers, in `logs` of its folder.
+    ("AZURE_LOGGING_ENABLE_LOG_FILE", "true"),
 ];
 
 /// The Azure CLI on a machine of the bench, and what it remembers.
