@@ -62,3 +62,30 @@ wait $! || {{ timeout 1 cat <&3 >&2; exit 1; }}"#,
         assert_eq!(administrator["type"], "user", "{administrator}");
     });
 }
+
+/// A workload logs in as its managed identity, by the endpoint that its gateway offers.
+#[test]
+fn managed_identities() {
+    bench::inside(|| {
+        let bench = Bench::new();
+        let admin = Az::new(bench.place("office")).as_administrator(bench.server().bootstrap());
+        let (program, data) = (postern_tests::binary(), bench.server().data());
+        let run =
+            format!("nsenter --net=/run/netns/server {} workload run --server {}", program.display(), data.display());
+        let said = admin.run(&format!(
+            r#"az group create --name team --location eastus --output none
+group=$(az resource create --resource-group team --name job --resource-type Microsoft.ContainerInstance/containerGroups \
+  --is-full-object --properties '{{"location": "eastus", "identity": {{"type": "SystemAssigned"}}, "properties": {{"osType": "Linux", "containers": []}}}}' \
+  --query id --output tsv)
+principal=$(az resource show --ids $group --query identity.principalId --output tsv)
+az role assignment create --assignee-object-id $principal --assignee-principal-type ServicePrincipal --role Reader \
+  --scope /subscriptions/$(az account show --query id --output tsv) --output none
+az logout
+{run} --as $group -- bash -euo pipefail -c 'az login --identity --output none
+az account show --query user.assignedIdentityInfo --output tsv
+az acr list --query [].name --output tsv'
+az acr list --output none 2> without || echo nothing without it"#
+        ));
+        assert_eq!(said, "MSI\npostern\nnothing without it");
+    });
+}
