@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use ipnet::Ipv4Net;
 use postern_access::{
-    Action, Actions, AddressRanges, Caller, Condition, Credential, Grant, GrantTable, Ingress, Inputs, NetworkRules,
-    Operation, OperationKind, Origin, Principal, PrincipalKind, RegistryRules, RoleAssignmentMode, Verified,
-    WorkloadState, evaluate,
+    Action, Actions, AddressRanges, Caller, Condition, ContentPolicies, Credential, Grant, GrantTable, Ingress, Inputs,
+    NetworkRules, Operation, OperationKind, Origin, Principal, PrincipalKind, RegistryRules, RoleAssignmentMode,
+    Verified, WorkloadState, evaluate,
 };
 use postern_model::{PrincipalId, RegistryUid, ResourceId};
 use serde_json::json;
@@ -156,6 +156,7 @@ fn rules(prefixes: u32, assignments: u32) -> Result<RegistryRules> {
         anonymous_pull: false,
         arm_tokens_accepted: true,
         scanner_enabled: false,
+        policies: ContentPolicies::default(),
         grants: Arc::new(grants),
         tokens: Arc::default(),
         settings: Arc::default(),

@@ -1,6 +1,6 @@
 use postern_access::{
-    self as access, AuthenticationStep, AuthorizationBlocker, AuthorizationStep, ContentStep, Decision, Locked,
-    NetworkBlocker, NetworkStep, Verdict,
+    self as access, AuthenticationStep, AuthorizationBlocker, AuthorizationStep, ContentCause, ContentStep, Decision,
+    Locked, NetworkBlocker, NetworkStep, Verdict,
 };
 
 use crate::{Answer, Authentication, Ground, Layer, Near, Objection, Refusal, Via, convert};
@@ -41,13 +41,17 @@ pub fn differences(answer: &Answer, decision: &Decision) -> Option<String> {
     }
     let locks = match decision.trace.content {
         ContentStep::Skipped | ContentStep::Allowed => answer.locks.is_empty(),
-        ContentStep::Denied(cause) => {
-            let part = match cause.locked {
+        ContentStep::Denied(ContentCause::Quarantined { by_tag }) => {
+            let word = if by_tag { "unseen" } else { "refused" };
+            answer.locks.iter().any(|(of, how)| of == "quarantine" && how == word)
+        }
+        ContentStep::Denied(ContentCause::Locked { locked, attribute }) => {
+            let part = match locked {
                 Locked::Repository => "repository",
                 Locked::Tag => "tag",
                 Locked::Manifest => "manifest",
             };
-            answer.locks.iter().any(|(of, attribute)| of == part && attribute == cause.attribute.as_str())
+            answer.locks.iter().any(|(of, name)| of == part && name == attribute.as_str())
         }
     };
     (!locks).then(|| format!("content {:?}, the oracle says {:?}", decision.trace.content, answer.locks))

@@ -10,7 +10,7 @@ use postern_access::{
     Settings, TokenBinding, TokenClaim, TrustedServices, Verified, WorkloadIdentity, WorkloadRejection, WorkloadState,
     authorize_management, built_in_roles, data_plane_actions, names_metadata_read,
 };
-use postern_model::{IdentityKind, IpRule, IpRuleMode, PrincipalId, RegistryUid, ResourceId, ResourceUid};
+use postern_model::{IdentityKind, IpRule, IpRuleMode, PrincipalId, Reference, RegistryUid, ResourceId, ResourceUid};
 use uuid::Uuid;
 
 use crate::{
@@ -61,6 +61,7 @@ pub fn rules(registry: &Registry, server: &Server) -> RegistryRules {
         anonymous_pull: registry.anonymous,
         arm_tokens_accepted: true,
         scanner_enabled: registry.scanner,
+        policies: access::ContentPolicies { quarantine: registry.quarantine, ..access::ContentPolicies::default() },
         grants: Arc::new(GrantTable::new(
             reach.map(|assignment| (principal(assignment.principal), grant(assignment, mode))),
         )),
@@ -249,12 +250,16 @@ pub fn operation(wish: &Wish) -> access::Operation {
     let kind = OperationKind::ALL.into_iter().find(|kind| kind.as_str() == wish.operation).expect("an operation");
     match &wish.repository {
         None => access::Operation::registry(kind),
-        Some(name) => access::Operation::repository(kind, name.parse().expect("a repository name"), None),
+        Some(name) => {
+            let digest = || format!("sha256:{}", "0".repeat(64)).parse().expect("a digest");
+            let reference = wish.by_digest.then(|| Reference::Digest(digest()));
+            access::Operation::repository(kind, name.parse().expect("a repository name"), reference)
+        }
     }
 }
 
 /// The locks on what it touches.
-pub fn content(locked: &LockedParts) -> ContentState {
+pub fn content(locked: &LockedParts, wish: &Wish) -> ContentState {
     let attributes = |names: &[String]| {
         let is_on = |name: &str| !names.iter().any(|locked| locked == name);
         Some(access::Attributes {
@@ -266,8 +271,9 @@ pub fn content(locked: &LockedParts) -> ContentState {
     };
     ContentState {
         repository: attributes(&locked.repository),
-        tag: attributes(&locked.tag),
+        tag: attributes(&locked.tag).filter(|_| !wish.by_digest),
         manifest: attributes(&locked.manifest),
+        unpassed: locked.quarantined,
     }
 }
 

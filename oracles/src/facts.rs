@@ -28,6 +28,8 @@ pub struct Registry {
     pub anonymous: bool,
     /// The scanner's plan is on for the subscription.
     pub scanner: bool,
+    /// The quarantine policy is on.
+    pub quarantine: bool,
     /// Role assignments anywhere.
     pub assignments: Vec<Assignment>,
     /// The registry's one repository-scoped token, `robot`.
@@ -210,6 +212,8 @@ pub struct Wish {
     pub operation: &'static str,
     /// In this repository.
     pub repository: Option<String>,
+    /// A manifest is named by its digest.
+    pub by_digest: bool,
 }
 
 /// Attributes that are false, by what carries them.
@@ -221,4 +225,6 @@ pub struct LockedParts {
     pub tag: Vec<String>,
     /// On the manifest.
     pub manifest: Vec<String>,
+    /// Nobody has passed it.
+    pub quarantined: bool,
 }

@@ -30,7 +30,9 @@ pub struct Case {
     pub locked: Option<LockedParts>,
 }
 
-const OPERATIONS_OF_REGISTRIES: [&str; 12] = [
+const OPERATIONS_OF_REGISTRIES: [&str; 14] = [
+    "Microsoft.ContainerRegistry/registries/quarantine/read",
+    "Microsoft.ContainerRegistry/registries/quarantinedArtifacts/write",
     "Microsoft.ContainerRegistry/registries/pull/read",
     "Microsoft.ContainerRegistry/registries/push/write",
     "Microsoft.ContainerRegistry/registries/artifacts/delete",
@@ -89,11 +91,12 @@ impl<'a> Tape<'a> {
             server: self.server(),
             origin: self.origin(base),
             caller: self.caller(&repository),
-            wish: Wish { operation, repository: (!concerns_registry).then_some(repository) },
+            wish: Wish { operation, repository: (!concerns_registry).then_some(repository), by_digest: self.yes() },
             locked: self.rarely(4).then(|| LockedParts {
                 repository: self.locks(),
                 tag: self.locks(),
                 manifest: self.locks(),
+                quarantined: self.yes(),
             }),
         }
     }
@@ -123,6 +126,7 @@ impl<'a> Tape<'a> {
             admin: self.yes(),
             anonymous: self.yes(),
             scanner: self.yes(),
+            quarantine: self.rarely(3),
             assignments: {
                 let mut number = 0;
                 self.list(5, |tape| {

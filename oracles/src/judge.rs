@@ -1,7 +1,7 @@
 use crate::gate::{Via, gate};
-use crate::locks::violated;
-use crate::rights::{Finding, Near, Words, authorize, rights};
-use crate::{Caller, LockedParts, Mutation, Origin, Registry, Server, Who, Wish};
+use crate::locks::{quarantine, violated};
+use crate::rights::{Finding, Near, Words, authorize, claimed_and_held, rights};
+use crate::{Caller, LockedParts, Mutation, Origin, Registry, Server, Who, Wish, Word};
 
 /// The naive evaluator, with at most one mistake.
 #[derive(Clone, Copy, Debug, Default)]
@@ -106,7 +106,12 @@ impl Oracle {
             None
         };
         let locks = match (first, locked) {
-            (None, Some(locked)) => violated(wish.operation, locked, self.mutation),
+            (None, Some(locked)) => {
+                let may_look = claimed_and_held(registry, caller, wish, Word::QuarantineRead, self.mutation);
+                let mut found = quarantine(registry.quarantine, may_look, wish, locked, self.mutation);
+                found.extend(violated(wish, locked, self.mutation));
+                found
+            }
             _ => Vec::new(),
         };
         let ground = match &caller.who {

@@ -1,8 +1,9 @@
-use crate::{LockedParts, Mutation};
+use crate::{LockedParts, Mutation, Wish};
 
 /// The locks that refuse an operation: what carries it, and the attribute. Read from the table of the data plane's locks, column by
 /// column; changing attributes is always possible.
-pub(crate) fn violated(operation: &str, locked: &LockedParts, mutation: Option<Mutation>) -> Vec<(String, String)> {
+pub(crate) fn violated(wish: &Wish, locked: &LockedParts, mutation: Option<Mutation>) -> Vec<(String, String)> {
+    let operation = wish.operation;
     let mut found = Vec::new();
     let mut look = |part: &str, attributes: &[String]| {
         for attribute in attributes {
@@ -12,9 +13,31 @@ pub(crate) fn violated(operation: &str, locked: &LockedParts, mutation: Option<M
         }
     };
     look("repository", &locked.repository);
-    look("tag", &locked.tag);
+    if !wish.by_digest {
+        look("tag", &locked.tag);
+    }
     look("manifest", &locked.manifest);
     found
+}
+
+/// The table of the quarantine, row by row: who may look at it finds it by digest, nobody by tag.
+pub(crate) fn quarantine(
+    is_on: bool,
+    may_look: bool,
+    wish: &Wish,
+    locked: &LockedParts,
+    mutation: Option<Mutation>,
+) -> Vec<(String, String)> {
+    if !is_on || !locked.quarantined {
+        return Vec::new();
+    }
+    let by_tag_too = mutation == Some(Mutation::QuarantineReaderPullsByTag);
+    let how = match (wish.operation, wish.by_digest) {
+        ("pullManifest", false) if !(may_look && by_tag_too) => "unseen",
+        ("pullManifest", true) | ("pullBlob" | "mountBlob", _) if !may_look => "refused",
+        _ => return Vec::new(),
+    };
+    vec![("quarantine".to_owned(), how.to_owned())]
 }
 
 fn forbids(part: &str, attribute: &str, operation: &str, mutation: Option<Mutation>) -> bool {

@@ -81,6 +81,8 @@ pub enum Mutation {
     TagLockLetsRemove,
     /// A repository's `deleteEnabled` keeps its images.
     RepositoryDeleteLockKeepsImages,
+    /// Whoever looks after the quarantine pulls by tag.
+    QuarantineReaderPullsByTag,
     /// Deny assignments do not count.
     DenyIgnored,
     /// A deny assignment reaches below its scope although it should not.
@@ -89,7 +91,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// Every one.
-    pub const ALL: [Self; 42] = [
+    pub const ALL: [Self; 43] = [
         Self::BypassIgnoresSubnetRules,
         Self::BypassIgnoresOptions,
         Self::TasksTakeUserIdentity,
@@ -130,6 +132,7 @@ impl Mutation {
         Self::AuthenticationBeforeNetwork,
         Self::TagLockLetsRemove,
         Self::RepositoryDeleteLockKeepsImages,
+        Self::QuarantineReaderPullsByTag,
         Self::DenyIgnored,
         Self::DenyReachesBelow,
     ];

@@ -86,6 +86,7 @@ fn needs(operation: &str, mutation: Option<Mutation>) -> &'static [&'static [Wor
         "untag" => &[&[Word::Delete], &[Word::MetadataWrite], &[Word::MetadataDelete]],
         "readMetadata" => &[&[Word::MetadataRead]],
         "writeMetadata" => &[&[Word::MetadataWrite]],
+        "writeQuarantine" => &[&[Word::QuarantineWrite]],
         other => panic!("`{other}` is no operation"),
     }
 }
@@ -163,7 +164,11 @@ pub(crate) fn authorize(
     wish: &Wish,
     mutation: Option<Mutation>,
 ) -> Option<Finding> {
-    let sets: Vec<Words> = needs(wish.operation, mutation).iter().map(|words| set(words)).collect();
+    let mut sets: Vec<Words> = needs(wish.operation, mutation).iter().map(|words| set(words)).collect();
+    // Section 8 of the data plane: who looks after the quarantine reads by digest.
+    if registry.quarantine && (wish.operation == "pullBlob" || (wish.operation == "pullManifest" && wish.by_digest)) {
+        sets.push(set(&[Word::QuarantineRead]));
+    }
     if sets.is_empty() {
         return None;
     }
@@ -250,6 +255,19 @@ fn refuse(
     }
 }
 
+/// Whether a verified caller has this right and its token claims it.
+pub(crate) fn claimed_and_held(
+    registry: &Registry,
+    caller: &Caller,
+    wish: &Wish,
+    word: Word,
+    mutation: Option<Mutation>,
+) -> bool {
+    let needed = set(&[word]);
+    covered_by_claim(needed, caller, wish, mutation)
+        && needed & !rights(registry, &caller.who, wish.repository.as_deref(), mutation) == 0
+}
+
 fn covered_by_claim(needed: Words, caller: &Caller, wish: &Wish, mutation: Option<Mutation>) -> bool {
     let Some(claim) = &caller.claim else { return true };
     if mutation == Some(Mutation::ClaimIgnored) {
@@ -264,6 +282,12 @@ fn covered_by_claim(needed: Words, caller: &Caller, wish: &Wish, mutation: Optio
         }
     } else if claim.catalog {
         claimed |= set(&[Word::Catalog]);
+    }
+    // Scopes have no words for the quarantine; these stand for them.
+    for (word, stands_for) in [(Word::Pull, Word::QuarantineRead), (Word::MetadataWrite, Word::QuarantineWrite)] {
+        if claimed & set(&[word]) != 0 {
+            claimed |= set(&[stands_for]);
+        }
     }
     needed & !claimed == 0
 }

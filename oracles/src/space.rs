@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
-use postern_access::{ContentState, Inputs, evaluate, rights};
+use postern_access::{Inputs, evaluate, rights};
 
 use crate::rights::set;
 use crate::{
@@ -49,7 +49,7 @@ pub const WORKLOADS: [&str; 8] = [
 ];
 
 /// Every operation of the data plane.
-pub const OPERATIONS: [&str; 17] = [
+pub const OPERATIONS: [&str; 18] = [
     "ping",
     "exchangeToken",
     "issueToken",
@@ -66,6 +66,7 @@ pub const OPERATIONS: [&str; 17] = [
     "untag",
     "readMetadata",
     "writeMetadata",
+    "writeQuarantine",
     "deleteRepository",
 ];
 
@@ -112,7 +113,15 @@ pub struct Compared {
 impl Space {
     /// All of them.
     pub fn all() -> Vec<Self> {
-        vec![Self::network(), Self::endpoints(), Self::identities(), Self::assignments(), Self::pairs(), Self::locks()]
+        vec![
+            Self::network(),
+            Self::endpoints(),
+            Self::identities(),
+            Self::assignments(),
+            Self::pairs(),
+            Self::locks(),
+            Self::quarantine(),
+        ]
     }
 
     /// How many decisions.
@@ -330,6 +339,7 @@ impl Space {
             repository: some(bits & 15),
             tag: some(bits >> 4 & 15),
             manifest: some(bits >> 8 & 15),
+            quarantined: false,
         };
         Self {
             name: "locks",
@@ -341,13 +351,37 @@ impl Space {
         }
     }
 
+    /// The quarantine on and off, for every built-in role in either mode, every claim and every operation by tag and digest.
+    pub fn quarantine() -> Self {
+        let mut settings = Vec::new();
+        for abac in [false, true] {
+            for quarantine in [false, true] {
+                for (role, ..) in roles::BUILT_IN {
+                    let given = Assignment::new("1", OTHER, REGISTRY, built_in(role), None);
+                    let registry = Registry { abac, quarantine, assignments: vec![given], ..open() };
+                    settings.push((registry, Server::default()));
+                }
+            }
+        }
+        let who = || Who::Principal { id: OTHER, groups: Vec::new(), first_party: false };
+        let mut wishes = wishes();
+        wishes.extend(wishes.clone().into_iter().map(|wish| Wish { by_digest: true, ..wish }));
+        let locked = |quarantined| Some(LockedParts { quarantined, ..LockedParts::default() });
+        Self {
+            name: "quarantine",
+            settings,
+            origins: vec![internet()],
+            callers: claims().into_iter().map(|claim| caller(who(), claim)).collect(),
+            wishes,
+            locked: vec![locked(false), locked(true)],
+        }
+    }
+
     /// Compares every decision of the space, on as many threads as there are processors; stops after `enough` differences.
     pub fn compare(&self, oracle: Oracle, enough: usize) -> Compared {
         let origins: Vec<_> = self.origins.iter().map(convert::origin).collect();
         let callers: Vec<_> = self.callers.iter().map(convert::credential).collect();
         let wishes: Vec<_> = self.wishes.iter().map(convert::operation).collect();
-        let contents: Vec<Option<ContentState>> =
-            self.locked.iter().map(|locked| locked.as_ref().map(convert::content)).collect();
         let (next, decisions) = (AtomicUsize::new(0), AtomicU64::new(0));
         let work = || {
             let mut found = Vec::new();
@@ -357,7 +391,8 @@ impl Space {
                 for (origin, real_origin) in self.origins.iter().zip(&origins) {
                     for (caller, credential) in self.callers.iter().zip(&callers) {
                         for (wish, operation) in self.wishes.iter().zip(&wishes) {
-                            for (locked, content) in self.locked.iter().zip(&contents) {
+                            for locked in &self.locked {
+                                let content = locked.as_ref().map(|locked| convert::content(locked, wish));
                                 let answer = oracle.judge(registry, server, origin, caller, wish, locked.as_ref());
                                 let content = content.as_ref();
                                 let inputs =
@@ -436,6 +471,7 @@ fn registry() -> Registry {
         admin: true,
         anonymous: false,
         scanner: false,
+        quarantine: false,
         assignments: vec![Assignment::new("1", SYSTEM, "/", built_in("AcrPull"), None)],
         token: None,
     }
@@ -538,7 +574,7 @@ fn wishes() -> Vec<Wish> {
 }
 
 fn wish(operation: &'static str, repository: Option<&str>) -> Wish {
-    Wish { operation, repository: repository.map(str::to_owned) }
+    Wish { operation, repository: repository.map(str::to_owned), by_digest: false }
 }
 
 fn owned(texts: &[&str]) -> Vec<String> {

@@ -152,7 +152,8 @@ fn read(name: &str, row: &Value, conditions: &Table, may: Option<bool>) -> SpecR
         wish: read_wish(&table(row.get("operation"))),
         locked: row.get("locks").map(|locks| {
             let list = |part: &str| texts(locks.get(part));
-            LockedParts { repository: list("repository"), tag: list("tag"), manifest: list("manifest") }
+            let quarantined = locks.get("quarantined").and_then(Value::as_bool).unwrap_or(false);
+            LockedParts { repository: list("repository"), tag: list("tag"), manifest: list("manifest"), quarantined }
         }),
         expected: Expected {
             allow,
@@ -188,6 +189,7 @@ fn read_registry(registry: &Table, caller: &Table, conditions: &Table) -> Regist
         admin: flag("admin"),
         anonymous: flag("anonymous-pull"),
         scanner: flag("scanner-plan"),
+        quarantine: flag("quarantine"),
         assignments: read_assignments(caller, conditions),
         token: read_token(&table(caller.get("token"))),
     }
@@ -336,7 +338,9 @@ fn read_wish(operation: &Table) -> Wish {
     let operation_name = OPERATIONS.into_iter().find(|known| *known == kind).expect("an operation");
     let concerns_registry = ["ping", "exchangeToken", "issueToken", "listCatalog"].contains(&kind);
     let repository = operation.get("repository").and_then(Value::as_str).unwrap_or("team/app");
-    Wish { operation: operation_name, repository: (!concerns_registry).then(|| repository.to_owned()) }
+    let by_digest = operation.get("by-digest").and_then(Value::as_bool).unwrap_or(false);
+    let repository = (!concerns_registry).then(|| repository.to_owned());
+    Wish { operation: operation_name, repository, by_digest }
 }
 
 fn table(value: Option<&Value>) -> Table {

@@ -36,7 +36,7 @@ fn holds(regressions: &'static str, length: usize, property: impl Fn(&mut Tape<'
 fn differs(case: &Case) -> Option<String> {
     let (origin, credential) = (convert::origin(&case.origin), convert::credential(&case.caller));
     let rules = convert::rules(&case.registry, &case.server);
-    let content = case.locked.as_ref().map(convert::content);
+    let content = case.locked.as_ref().map(|locked| convert::content(locked, &case.wish));
     let operation = convert::operation(&case.wish);
     let inputs = Inputs {
         origin: &origin,

@@ -19,7 +19,7 @@ fn tapes() -> impl Iterator<Item = Vec<u8>> {
 
 fn differs(case: &Case, oracle: Oracle) -> bool {
     let (origin, credential) = (convert::origin(&case.origin), convert::credential(&case.caller));
-    let content = case.locked.as_ref().map(convert::content);
+    let content = case.locked.as_ref().map(|locked| convert::content(locked, &case.wish));
     let inputs = Inputs {
         origin: &origin,
         rules: &convert::rules(&case.registry, &case.server),

@@ -20,7 +20,7 @@ fn the_decision_agrees_with_the_oracle_on_every_row() {
         .iter()
         .filter_map(|row| {
             let (origin, credential) = (convert::origin(&row.origin), convert::credential(&row.caller));
-            let content = row.locked.as_ref().map(convert::content);
+            let content = row.locked.as_ref().map(|locked| convert::content(locked, &row.wish));
             let inputs = Inputs {
                 origin: &origin,
                 rules: &convert::rules(&row.registry, &row.server),

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use criterion::{Criterion, criterion_group, criterion_main};
 use ipnet::Ipv4Net;
 use postern_access::{
-    Action, Actions, AddressRanges, CONTAINER_GROUPS, Caller, Condition, ConnectionStatus, Credential, Grant,
-    GrantTable, Ingress, Inputs, NetworkRules, Operation, OperationKind, Origin, Principal, PrincipalKind,
+    Action, Actions, AddressRanges, CONTAINER_GROUPS, Caller, Condition, ConnectionStatus, ContentPolicies, Credential,
+    Grant, GrantTable, Ingress, Inputs, NetworkRules, Operation, OperationKind, Origin, Principal, PrincipalKind,
     PrivateEndpointConnection, RegistryRules, RoleAssignmentMode, Verified, Workload, WorkloadIdentity, WorkloadState,
     evaluate,
 };
@@ -75,6 +75,7 @@ fn rules(addresses: AddressRanges, grants: GrantTable) -> RegistryRules {
         anonymous_pull: false,
         arm_tokens_accepted: true,
         scanner_enabled: false,
+        policies: ContentPolicies::default(),
         grants: Arc::new(grants),
         tokens: Arc::default(),
         settings: Arc::default(),

@@ -23,6 +23,39 @@ impl Default for Attributes {
     }
 }
 
+/// What a registry's policies say about its content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ContentPolicies {
+    /// `policies.quarantinePolicy`: what nobody has passed is not for everybody.
+    pub quarantine: bool,
+    /// `policies.softDeletePolicy`: what is deleted is kept for a while.
+    pub soft_delete: bool,
+    /// `policies.softDeletePolicy.retentionDays`; it counts for what is kept already, too.
+    pub soft_delete_days: u16,
+    /// `policies.retentionPolicy`: what loses its last tag is deleted after a while.
+    pub retention: bool,
+    /// `policies.retentionPolicy.days`.
+    pub retention_days: u16,
+}
+
+impl Default for ContentPolicies {
+    /// As a registry is created.
+    fn default() -> Self {
+        Self { quarantine: false, soft_delete: false, soft_delete_days: 7, retention: false, retention_days: 7 }
+    }
+}
+
+/// What quarantined content is to a caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum QuarantineView {
+    /// Content like any other: the policy is off.
+    Off,
+    /// Out of reach.
+    Closed,
+    /// To be read by digest.
+    ByDigest,
+}
+
 /// The attributes of what an operation touches; `None` where there is nothing yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ContentState {
@@ -32,15 +65,25 @@ pub struct ContentState {
     pub tag: Option<Attributes>,
     /// The manifest's: the one read, overwritten or deleted.
     pub manifest: Option<Attributes>,
+    /// Nobody has passed the manifest that is read, or that the blob read belongs to; it counts while the policy is on.
+    pub unpassed: bool,
 }
 
-/// The lock that refused an operation.
+/// What refused an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ContentCause {
-    /// What is locked.
-    pub locked: Locked,
-    /// Which attribute is false.
-    pub attribute: LockAttribute,
+pub enum ContentCause {
+    /// A lock.
+    Locked {
+        /// What is locked.
+        locked: Locked,
+        /// Which attribute is false.
+        attribute: LockAttribute,
+    },
+    /// The quarantine.
+    Quarantined {
+        /// A tag was asked for: then nobody is told that there is anything.
+        by_tag: bool,
+    },
 }
 
 /// What carries a lock.
@@ -67,12 +110,27 @@ pub enum LockAttribute {
 
 impl fmt::Display for ContentCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let locked = match self.locked {
-            Locked::Repository => "repository",
-            Locked::Tag => "tag",
-            Locked::Manifest => "manifest",
-        };
-        write!(f, "the {locked} is locked: {} is false", self.attribute.as_str())
+        match self {
+            Self::Locked { locked, attribute } => {
+                write!(f, "the {} is locked: {} is false", locked.as_str(), attribute.as_str())
+            }
+            Self::Quarantined { by_tag: true } => {
+                f.write_str("the manifest is quarantined: its quarantineState is not Passed, and no tag leads to it")
+            }
+            Self::Quarantined { by_tag: false } => {
+                f.write_str("the manifest is quarantined: its quarantineState is not Passed")
+            }
+        }
+    }
+}
+
+impl Locked {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Repository => "repository",
+            Self::Tag => "tag",
+            Self::Manifest => "manifest",
+        }
     }
 }
 
@@ -87,8 +145,28 @@ impl LockAttribute {
     }
 }
 
-/// Whether the locks let the operation happen. Changing attributes is always let through: that is how one unlocks.
-pub(crate) fn check(kind: OperationKind, state: &ContentState) -> Result<(), ContentCause> {
+/// Whether locks and quarantine let the operation happen. Changing attributes is always let through: that is how one unlocks, and
+/// passes.
+///
+/// The quarantine comes first: whoever must not learn that there is something must not learn that it is locked.
+pub(crate) fn check(kind: OperationKind, view: QuarantineView, state: &ContentState) -> Result<(), ContentCause> {
+    check_quarantine(kind, view, state)?;
+    check_locks(kind, state)
+}
+
+/// Source: Azure Container Registry, "Quarantine pattern" (read 2026-11).
+fn check_quarantine(kind: OperationKind, view: QuarantineView, state: &ContentState) -> Result<(), ContentCause> {
+    let reads = matches!(kind, OperationKind::PullManifest | OperationKind::PullBlob | OperationKind::MountBlob);
+    let by_tag = kind == OperationKind::PullManifest && state.tag.is_some();
+    let is_open = match view {
+        QuarantineView::Off => true,
+        QuarantineView::Closed => false,
+        QuarantineView::ByDigest => !by_tag,
+    };
+    if reads && state.unpassed && !is_open { Err(ContentCause::Quarantined { by_tag }) } else { Ok(()) }
+}
+
+fn check_locks(kind: OperationKind, state: &ContentState) -> Result<(), ContentCause> {
     use LockAttribute::{Delete, Read, Write};
     use Locked::{Manifest, Repository, Tag};
     let rules: &[(Locked, LockAttribute)] = match kind {
@@ -114,7 +192,8 @@ pub(crate) fn check(kind: OperationKind, state: &ContentState) -> Result<(), Con
         | OperationKind::ListCatalog
         | OperationKind::ListTags
         | OperationKind::ReadMetadata
-        | OperationKind::WriteMetadata => &[],
+        | OperationKind::WriteMetadata
+        | OperationKind::WriteQuarantine => &[],
     };
     let refused = |&&(locked, attribute): &&(Locked, LockAttribute)| {
         let attributes = match locked {
@@ -129,7 +208,7 @@ pub(crate) fn check(kind: OperationKind, state: &ContentState) -> Result<(), Con
         })
     };
     match rules.iter().find(refused) {
-        Some(&(locked, attribute)) => Err(ContentCause { locked, attribute }),
+        Some(&(locked, attribute)) => Err(ContentCause::Locked { locked, attribute }),
         None => Ok(()),
     }
 }
@@ -152,8 +231,33 @@ mod tests {
             Locked::Tag => state.tag = Some(attributes),
             Locked::Manifest => state.manifest = Some(attributes),
         }
-        let expected = if refused { Err(ContentCause { locked, attribute }) } else { Ok(()) };
-        assert_eq!(check(kind, &state), expected, "{kind:?} with {locked:?} {attribute:?}");
+        let expected = if refused { Err(ContentCause::Locked { locked, attribute }) } else { Ok(()) };
+        assert_eq!(check(kind, QuarantineView::Off, &state), expected, "{kind:?} with {locked:?} {attribute:?}");
+    }
+
+    #[test]
+    fn quarantine_closes_reading_and_nothing_else() {
+        use OperationKind::{DeleteManifest, MountBlob, PullBlob, PullManifest, PushManifest, WriteQuarantine};
+        use QuarantineView::{ByDigest, Closed, Off};
+        let unpassed = ContentState { unpassed: true, ..ContentState::default() };
+        let tagged = ContentState { tag: Some(Attributes::default()), ..unpassed };
+        let refused = |by_tag| Err(ContentCause::Quarantined { by_tag });
+        for (kind, view, state, expected) in [
+            (PullManifest, Off, tagged, Ok(())),
+            (PullManifest, Closed, tagged, refused(true)),
+            (PullManifest, Closed, unpassed, refused(false)),
+            (PullManifest, ByDigest, tagged, refused(true)),
+            (PullManifest, ByDigest, unpassed, Ok(())),
+            (PullManifest, Closed, ContentState::default(), Ok(())),
+            (PullBlob, Closed, unpassed, refused(false)),
+            (PullBlob, ByDigest, unpassed, Ok(())),
+            (MountBlob, Closed, unpassed, refused(false)),
+            (PushManifest, Closed, tagged, Ok(())),
+            (DeleteManifest, Closed, tagged, Ok(())),
+            (WriteQuarantine, Closed, unpassed, Ok(())),
+        ] {
+            assert_eq!(check(kind, view, &state), expected, "{kind:?} {view:?} {state:?}");
+        }
     }
 
     #[test]

@@ -6,8 +6,8 @@ use postern_model::{RegistryUid, RepositoryName, ResourceId};
 
 use crate::content;
 use crate::{
-    Actions, Caller, ConnectionStatus, ContentCause, ContentState, Holder, InvalidCredential, OperationKind,
-    TasksPhase, WorkloadRejection,
+    Actions, Caller, ConnectionStatus, ContentCause, ContentPolicies, ContentState, Holder, InvalidCredential,
+    OperationKind, QuarantineView, TasksPhase, WorkloadRejection,
 };
 
 /// The answer: a verdict, and what every layer had to say.
@@ -37,7 +37,7 @@ pub enum Layer {
     Authentication,
     /// Roles, scope maps, the token's claim.
     Authorization,
-    /// Locks.
+    /// Locks and quarantine.
     Content,
 }
 
@@ -65,18 +65,26 @@ pub struct Permit {
     actions: Actions,
     generation: u64,
     holder: Holder,
+    policies: ContentPolicies,
+    quarantine: QuarantineView,
+}
+
+/// What a permit is made from.
+pub(crate) struct PermitParts {
+    pub(crate) registry: RegistryUid,
+    pub(crate) kind: OperationKind,
+    pub(crate) repository: Option<RepositoryName>,
+    pub(crate) actions: Actions,
+    pub(crate) generation: u64,
+    pub(crate) holder: Holder,
+    pub(crate) policies: ContentPolicies,
+    pub(crate) quarantine: QuarantineView,
 }
 
 impl Permit {
-    pub(crate) const fn new(
-        registry: RegistryUid,
-        kind: OperationKind,
-        repository: Option<RepositoryName>,
-        actions: Actions,
-        generation: u64,
-        holder: Holder,
-    ) -> Self {
-        Self { registry, kind, repository, actions, generation, holder }
+    pub(crate) fn new(parts: PermitParts) -> Self {
+        let PermitParts { registry, kind, repository, actions, generation, holder, policies, quarantine } = parts;
+        Self { registry, kind, repository, actions, generation, holder, policies, quarantine }
     }
 
     /// The registry.
@@ -109,9 +117,20 @@ impl Permit {
         self.holder
     }
 
-    /// The content layer: whether locks let the operation happen. A writer asks inside its transaction, with the attributes read there.
+    /// The registry's policies on content, as they were when it was decided.
+    pub const fn policies(&self) -> ContentPolicies {
+        self.policies
+    }
+
+    /// What quarantined content is to its holder.
+    pub const fn quarantine(&self) -> QuarantineView {
+        self.quarantine
+    }
+
+    /// The content layer: whether locks and quarantine let the operation happen. A writer asks inside its transaction, with the
+    /// attributes read there.
     pub fn check_content(&self, state: &ContentState) -> Result<(), ContentCause> {
-        content::check(self.kind, state)
+        content::check(self.kind, self.quarantine, state)
     }
 }
 
@@ -285,9 +304,9 @@ pub enum AuthorizationBlocker {
 pub enum ContentStep {
     /// An earlier layer refused, or the content was not looked at yet.
     Skipped,
-    /// No lock in the way.
+    /// Nothing in the way.
     Allowed,
-    /// A lock.
+    /// A lock, or the quarantine.
     Denied(ContentCause),
 }
 

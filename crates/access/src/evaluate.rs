@@ -6,12 +6,12 @@ use postern_model::{IdentityKind, PrincipalId, ResourceId};
 
 use crate::decision::{
     AuthenticationStep, AuthorizationBlocker, AuthorizationStep, ContentStep, Decision, Ground, Layer, NetworkBlocker,
-    NetworkStep, Permit, Trace, Verdict, Via,
+    NetworkStep, Permit, PermitParts, Trace, Verdict, Via,
 };
 use crate::{
     Action, Actions, Caller, ConnectionStatus, Credential, Holder, IdentityRequirement, Ingress, Operation,
-    OperationKind, Origin, Principal, PrincipalKind, PrivateEndpointConnection, RUNS, RegistryRules, ServicePolicy,
-    TasksPhase, TrustedService, Verified, Workload, WorkloadState, content,
+    OperationKind, Origin, Principal, PrincipalKind, PrivateEndpointConnection, QuarantineView, RUNS, RegistryRules,
+    ServicePolicy, TasksPhase, TrustedService, Verified, Workload, WorkloadState, content,
 };
 
 /// Everything a decision depends on. Nothing else does.
@@ -52,7 +52,9 @@ pub fn evaluate(inputs: &Inputs<'_>) -> Decision {
     let decision =
         Decision { verdict, trace: Trace { network, authentication, authorization, content: ContentStep::Skipped } };
     match inputs.content {
-        Some(state) if decision.is_allowed() => decision.with_content(content::check(inputs.operation.kind, state)),
+        Some(state) if decision.is_allowed() => {
+            decision.with_content(content::check(inputs.operation.kind, quarantine_view(inputs), state))
+        }
         _ => decision,
     }
 }
@@ -79,6 +81,25 @@ pub fn rights(rules: &RegistryRules, caller: &Caller, repository: Option<&poster
     }
 }
 
+/// What a token may claim for the caller: its rights, and the words that stand for rights without a word of their own. A claim
+/// gives nothing by itself, so that the stand-ins give no more than what they stand for.
+pub fn claimable(
+    rules: &RegistryRules,
+    caller: &Caller,
+    repository: Option<&postern_model::RepositoryName>,
+) -> Actions {
+    let held = rights(rules, caller, repository);
+    STAND_INS.iter().fold(held, |all, (word, action)| {
+        // There is nothing to be read while the policy is off. Passing can go on: that is how one prepares to turn it on.
+        let stands_in = held.contains(*action) && (rules.policies.quarantine || *action != Action::QuarantineRead);
+        if stands_in { all.union(Actions::of(&[*word])) } else { all }
+    })
+}
+
+/// A word that scopes have, and what they have no word for.
+const STAND_INS: [(Action, Action); 2] =
+    [(Action::Pull, Action::QuarantineRead), (Action::MetadataWrite, Action::QuarantineWrite)];
+
 /// What the vulnerability scanner's plan gives.
 const READ_AND_LIST: Actions = Actions::of(&[Action::Pull, Action::MetadataRead, Action::CatalogRead]);
 
@@ -104,8 +125,29 @@ fn permit(inputs: &Inputs<'_>) -> Permit {
         Credential::None | Credential::Invalid(_) => Holder::Anonymous,
     };
     let actions = inputs.operation.kind.required().iter().fold(Actions::NONE, |all, set| all.union(*set));
-    let repository = inputs.operation.repository.clone();
-    Permit::new(rules.uid, inputs.operation.kind, repository, actions, rules.generation, holder)
+    Permit::new(PermitParts {
+        registry: rules.uid,
+        kind: inputs.operation.kind,
+        repository: inputs.operation.repository.clone(),
+        actions,
+        generation: rules.generation,
+        holder,
+        policies: rules.policies,
+        quarantine: quarantine_view(inputs),
+    })
+}
+
+fn quarantine_view(inputs: &Inputs<'_>) -> QuarantineView {
+    const READ: Actions = Actions::of(&[Action::QuarantineRead]);
+    match inputs.credential {
+        _ if !inputs.rules.policies.quarantine => QuarantineView::Off,
+        Credential::Verified(verified)
+            if claimed(inputs, verified).contains_all(READ) && ground(inputs, verified, READ).is_some() =>
+        {
+            QuarantineView::ByDigest
+        }
+        _ => QuarantineView::Closed,
+    }
 }
 
 // ---- Layer 1: the gate -----------------------------------------------------------------------------------------------
@@ -281,7 +323,7 @@ fn authenticate(inputs: &Inputs<'_>) -> AuthenticationStep {
 // ---- Layer 3: authorization ------------------------------------------------------------------------------------------
 
 fn authorize(inputs: &Inputs<'_>) -> AuthorizationStep {
-    let required = inputs.operation.kind.required();
+    let required = inputs.operation.required(inputs.rules.policies);
     let (verified, first) = match (inputs.credential, required) {
         (Credential::None, []) if inputs.operation.kind.is_token_request() => return AuthorizationStep::NotNeeded,
         (Credential::None | Credential::Invalid(_), _) => return AuthorizationStep::Skipped,
@@ -314,7 +356,11 @@ fn authorize(inputs: &Inputs<'_>) -> AuthorizationStep {
 fn claimed(inputs: &Inputs<'_>, verified: &Verified) -> Actions {
     let Some(claim) = &verified.claim else { return Actions::ALL };
     match (&inputs.operation.repository, inputs.operation.kind) {
-        (Some(repository), _) => claim.repository(repository),
+        (Some(repository), _) => {
+            let claimed = claim.repository(repository);
+            let stand_ins = STAND_INS.iter().filter(|(word, _)| claimed.contains(*word));
+            claimed.union(stand_ins.map(|(_, action)| *action).collect())
+        }
         (None, OperationKind::ListCatalog) if claim.catalog => Actions::of(&[Action::CatalogRead]),
         (None, _) => Actions::NONE,
     }

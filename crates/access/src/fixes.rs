@@ -10,10 +10,10 @@ use crate::decision::{
     AuthenticationStep, AuthorizationBlocker, AuthorizationStep, ContentStep, NetworkBlocker, NetworkStep,
 };
 use crate::{
-    Action, Actions, AddressRanges, Attributes, Caller, ConnectionStatus, ContentState, Credential, Decision, Grant,
-    GrantTable, Inputs, LockAttribute, Locked, Origin, Principal, PrincipalKind, PrivateEndpointConnection,
-    RegistryRules, RepositoryTokenRule, RoleAssignmentMode, ScopeMapActions, TokenClaim, Verified, WorkloadState,
-    content, evaluate, rights,
+    Action, Actions, AddressRanges, Attributes, Caller, ConnectionStatus, ContentCause, ContentState, Credential,
+    Decision, Grant, GrantTable, Inputs, LockAttribute, Locked, Origin, Principal, PrincipalKind,
+    PrivateEndpointConnection, QuarantineView, RegistryRules, RepositoryTokenRule, RoleAssignmentMode, ScopeMapActions,
+    TokenClaim, Verified, WorkloadState, content, evaluate, rights,
 };
 
 /// One change that an owner or caller could make.
@@ -53,6 +53,10 @@ pub enum Change {
     EnableScannerPlan,
     /// Set the locking attribute back to `true`.
     Unlock(Locked, LockAttribute),
+    /// Set the manifest's `quarantineState` to `Passed`.
+    PassManifest,
+    /// Turn the quarantine policy off.
+    DisableQuarantine,
     /// Send credentials that hold.
     Authenticate,
     /// Connect as the workload (through its gateway or with its certificate).
@@ -130,20 +134,33 @@ fn candidates(inputs: &Inputs<'_>, decision: &Decision) -> Vec<Change> {
         }
     }
     if matches!(decision.trace.content, ContentStep::Denied(_)) {
-        changes.extend(locks(inputs));
+        changes.extend(content_changes(inputs, decision));
     }
     changes
 }
 
-/// Every lock in the way, not only the first: each is lifted in turn to see the next.
-fn locks(inputs: &Inputs<'_>) -> Vec<Change> {
+/// Everything in the way, not only the first: each is lifted in turn to see the next.
+fn content_changes(inputs: &Inputs<'_>, decision: &Decision) -> Vec<Change> {
     let mut changes = Vec::new();
     let Some(mut state) = inputs.content.copied() else { return changes };
-    while let Err(cause) = content::check(inputs.operation.kind, &state) {
-        unlock(&mut state, cause.locked, cause.attribute);
-        changes.push(Change::Unlock(cause.locked, cause.attribute));
+    let ContentStep::Denied(mut cause) = decision.trace.content else { return changes };
+    loop {
+        match cause {
+            ContentCause::Locked { locked, attribute } => {
+                unlock(&mut state, locked, attribute);
+                changes.push(Change::Unlock(locked, attribute));
+            }
+            ContentCause::Quarantined { .. } => {
+                state.unpassed = false;
+                changes.extend([Change::PassManifest, Change::DisableQuarantine]);
+            }
+        }
+        // What is left are locks.
+        match content::check(inputs.operation.kind, QuarantineView::Off, &state) {
+            Err(next) => cause = next,
+            Ok(()) => return changes,
+        }
     }
-    changes
 }
 
 fn push_new(changes: &mut Vec<Change>, change: Change) {
@@ -270,6 +287,12 @@ impl Scenario {
                     unlock(state, *locked, *attribute);
                 }
             }
+            Change::PassManifest => {
+                if let Some(state) = &mut self.content {
+                    state.unpassed = false;
+                }
+            }
+            Change::DisableQuarantine => self.rules.policies.quarantine = false,
             Change::ConnectAsWorkload => self.drop_binding(),
             Change::UseSystemIdentity => self.use_system_identity(),
         }
@@ -437,13 +460,10 @@ impl fmt::Display for Change {
             Self::EnableAnonymousPull => f.write_str("enable anonymous pull"),
             Self::EnableScannerPlan => f.write_str("turn on the vulnerability scanner's plan for the subscription"),
             Self::Unlock(locked, attribute) => {
-                let locked = match locked {
-                    Locked::Repository => "repository",
-                    Locked::Tag => "tag",
-                    Locked::Manifest => "manifest",
-                };
-                write!(f, "set {} to true on the {locked}", attribute.as_str())
+                write!(f, "set {} to true on the {}", attribute.as_str(), locked.as_str())
             }
+            Self::PassManifest => f.write_str("set quarantineState to Passed on the manifest"),
+            Self::DisableQuarantine => f.write_str("disable the quarantine policy"),
             Self::Authenticate => f.write_str("authenticate as a caller with the right"),
             Self::ConnectAsWorkload => f.write_str("use the token from the workload it was issued to"),
             Self::UseSystemIdentity => f.write_str("use the workload's system-assigned identity"),

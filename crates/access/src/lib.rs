@@ -50,7 +50,7 @@ pub use condition::{
     Condition, ConditionError, ConditionFault, ConditionProblem, ConditionRequest, Found, MAX_CONDITION_BYTES,
     MAX_CONDITION_DEPTH, MAX_CONDITION_VALUES,
 };
-pub use content::{Attributes, ContentCause, ContentState, LockAttribute, Locked};
+pub use content::{Attributes, ContentCause, ContentPolicies, ContentState, LockAttribute, Locked, QuarantineView};
 pub use credential::{
     Caller, Credential, Holder, InvalidCredential, Principal, PrincipalKind, TokenBinding, TokenClaim, Verified,
 };
@@ -58,7 +58,7 @@ pub use decision::{
     AuthenticationStep, AuthorizationBlocker, AuthorizationStep, ContentStep, Decision, Ground, Layer, NetworkBlocker,
     NetworkStep, Permit, Trace, Verdict, Via,
 };
-pub use evaluate::{Inputs, evaluate, rights};
+pub use evaluate::{Inputs, claimable, evaluate, rights};
 pub use fixes::{Change, Fix, fixes};
 pub use management::{DenyAssignment, ManagementDecision, ManagementGrant, UnmetCondition, authorize_management};
 pub use operation::{Operation, OperationKind};
@@ -110,6 +110,7 @@ pub fn example() -> (Origin, RegistryRules) {
         anonymous_pull: false,
         arm_tokens_accepted: true,
         scanner_enabled: false,
+        policies: ContentPolicies::default(),
         grants: Arc::default(),
         tokens: Arc::default(),
         settings: Arc::default(),

@@ -1,6 +1,6 @@
 use postern_model::{Reference, RepositoryName};
 
-use crate::{Action, Actions};
+use crate::{Action, Actions, ContentPolicies};
 
 /// What a request wants to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,13 +48,15 @@ pub enum OperationKind {
     ReadMetadata,
     /// Changing attributes of a repository, tag or manifest.
     WriteMetadata,
+    /// Passing or failing a quarantined manifest.
+    WriteQuarantine,
     /// Deleting a whole repository.
     DeleteRepository,
 }
 
 impl OperationKind {
     /// Every kind.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Ping,
         Self::ExchangeToken,
         Self::IssueToken,
@@ -71,6 +73,7 @@ impl OperationKind {
         Self::Untag,
         Self::ReadMetadata,
         Self::WriteMetadata,
+        Self::WriteQuarantine,
         Self::DeleteRepository,
     ];
 
@@ -87,6 +90,7 @@ impl OperationKind {
         const METADATA_WRITE: Actions = Actions::of(&[Action::MetadataWrite]);
         const METADATA_DELETE: Actions = Actions::of(&[Action::MetadataDelete]);
         const CATALOG: Actions = Actions::of(&[Action::CatalogRead]);
+        const QUARANTINE_WRITE: Actions = Actions::of(&[Action::QuarantineWrite]);
         match self {
             Self::Ping | Self::ExchangeToken | Self::IssueToken => &[],
             Self::ListCatalog => &[CATALOG],
@@ -97,14 +101,17 @@ impl OperationKind {
             Self::Untag => &[DELETE, METADATA_WRITE, METADATA_DELETE],
             Self::ReadMetadata => &[METADATA_READ],
             Self::WriteMetadata => &[METADATA_WRITE],
+            Self::WriteQuarantine => &[QUARANTINE_WRITE],
         }
     }
 
     /// The actions that a challenge asks the client to get a token for.
     pub const fn challenge(self) -> Actions {
-        match self.required() {
-            [first, ..] => *first,
-            [] => Actions::NONE,
+        match (self, self.required()) {
+            // No word of a scope stands for it; the one for attributes, which they are, does.
+            (Self::WriteQuarantine, _) => Actions::of(&[Action::MetadataWrite]),
+            (_, [first, ..]) => *first,
+            (_, []) => Actions::NONE,
         }
     }
 
@@ -132,12 +139,30 @@ impl OperationKind {
             Self::Untag => "untag",
             Self::ReadMetadata => "readMetadata",
             Self::WriteMetadata => "writeMetadata",
+            Self::WriteQuarantine => "writeQuarantine",
             Self::DeleteRepository => "deleteRepository",
         }
     }
 }
 
 impl Operation {
+    /// As [`OperationKind::required`], in a registry with these policies: what may be read by digest while the quarantine is on may
+    /// be read by those who look after it, too.
+    ///
+    /// Source: Azure built-in roles, `AcrQuarantineReader`: "pull quarantined images" (read 2026-11).
+    pub const fn required(&self, policies: ContentPolicies) -> &'static [Actions] {
+        const PULL: Actions = Actions::of(&[Action::Pull]);
+        const QUARANTINE_READ: Actions = Actions::of(&[Action::QuarantineRead]);
+        match (self.kind, &self.reference) {
+            (OperationKind::PullManifest, Some(Reference::Digest(_))) | (OperationKind::PullBlob, _)
+                if policies.quarantine =>
+            {
+                &[PULL, QUARANTINE_READ]
+            }
+            _ => self.kind.required(),
+        }
+    }
+
     /// An operation on the registry as a whole.
     pub const fn registry(kind: OperationKind) -> Self {
         Self { kind, repository: None, reference: None }

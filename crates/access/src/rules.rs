@@ -6,7 +6,7 @@ use ipnet::Ipv4Net;
 use postern_model::{PrincipalId, RegistryUid, RepositoryName, ResourceId, ResourceUid};
 
 use crate::roles::operation_name;
-use crate::{Action, Actions, Condition, ConditionRequest, ScopeMapActions, Settings};
+use crate::{Action, Actions, Condition, ConditionRequest, ContentPolicies, ScopeMapActions, Settings};
 
 /// The rules of one registry, compiled once per change and swapped in whole. Cloning is cheap.
 #[derive(Clone, Debug)]
@@ -31,6 +31,8 @@ pub struct RegistryRules {
     pub arm_tokens_accepted: bool,
     /// The subscription has the vulnerability scanner's plan.
     pub scanner_enabled: bool,
+    /// Layer 4, as far as it is not on the content itself.
+    pub policies: ContentPolicies,
     /// Role assignments that reach this registry.
     pub grants: Arc<GrantTable>,
     /// Repository-scoped tokens by lower-case name.

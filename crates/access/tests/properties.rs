@@ -11,12 +11,12 @@ use std::sync::Arc;
 use ipnet::Ipv4Net;
 use postern_access::{
     Action, Actions, AddressRanges, Attributes, AuthenticationStep, AuthorizationStep, CONTAINER_GROUPS, Caller,
-    Change, Condition, ConditionRequest, ConnectionStatus, ContentState, Credential, Decision, DenyAssignment, Grant,
-    GrantTable, IMPORTERS, Ingress, Inputs, InvalidCredential, Layer, ManagementGrant, NetworkRules, NetworkStep,
-    Operation, OperationKind, Origin, Permissions, PolicyDate, Principal, PrincipalKind, PrivateEndpointConnection,
-    RUNS, RegistryRules, RepositoryTokenRule, RoleAssignmentMode, SCANNERS, ScopeMapActions, Settings, TASKS,
-    TokenBinding, TokenClaim, TrustedServices, Verified, WEB_SITES, WORKSPACES, Workload, WorkloadIdentity,
-    WorkloadRejection, WorkloadState, authorize_management, evaluate, fixes, rights,
+    Change, Condition, ConditionRequest, ConnectionStatus, ContentPolicies, ContentState, Credential, Decision,
+    DenyAssignment, Grant, GrantTable, IMPORTERS, Ingress, Inputs, InvalidCredential, Layer, ManagementGrant,
+    NetworkRules, NetworkStep, Operation, OperationKind, Origin, Permissions, PolicyDate, Principal, PrincipalKind,
+    PrivateEndpointConnection, RUNS, RegistryRules, RepositoryTokenRule, RoleAssignmentMode, SCANNERS, ScopeMapActions,
+    Settings, TASKS, TokenBinding, TokenClaim, TrustedServices, Verified, WEB_SITES, WORKSPACES, Workload,
+    WorkloadIdentity, WorkloadRejection, WorkloadState, authorize_management, evaluate, fixes, rights,
 };
 use postern_model::{
     IdentityKind, IpRule, IpRuleMode, PrincipalId, RegistryUid, RepositoryName, ResourceId, ResourceUid,
@@ -43,6 +43,7 @@ struct World {
     admin: bool,
     anonymous_pull: bool,
     scanner: bool,
+    quarantine: bool,
     grants: Vec<(PrincipalId, Grant)>,
     token: Option<(bool, Vec<&'static str>)>,
     settings: Settings,
@@ -234,14 +235,14 @@ fn worlds() -> impl Strategy<Value = World> {
     );
     let rules = (
         any::<bool>().prop_map(|abac| if abac { RoleAssignmentMode::Abac } else { RoleAssignmentMode::Legacy }),
-        any::<[bool; 3]>(),
+        any::<[bool; 4]>(),
         prop::collection::vec(grant(), 0..8),
         token,
         settings(),
     );
     (network, rules, origin(), credential(), operation()).prop_map(|(network, rules, origin, credential, operation)| {
         let (public_access, default_allow, ip_rules, subnets, connections, azure_services, tasks) = network;
-        let (mode, [admin, anonymous_pull, scanner], grants, token, settings) = rules;
+        let (mode, [admin, anonymous_pull, scanner, quarantine], grants, token, settings) = rules;
         World {
             public_access,
             default_allow,
@@ -254,6 +255,7 @@ fn worlds() -> impl Strategy<Value = World> {
             admin,
             anonymous_pull,
             scanner,
+            quarantine,
             grants,
             token,
             settings,
@@ -292,6 +294,7 @@ impl World {
             anonymous_pull: self.anonymous_pull,
             arm_tokens_accepted: true,
             scanner_enabled: self.scanner,
+            policies: ContentPolicies { quarantine: self.quarantine, ..ContentPolicies::default() },
             grants: Arc::new(GrantTable::new(self.grants.iter().cloned())),
             tokens: Arc::new(token.collect::<HashMap<_, _>>()),
             settings: Arc::new(self.settings.clone()),
@@ -495,13 +498,15 @@ fn rights_are_what_direct_credentials_may() {
         (world.public_access, world.default_allow) = (true, true);
         world.origin.ingress = Ingress::Public;
         let given = rights(&world.rules(), &caller, world.operation.repository.as_ref());
-        let required = world.operation.kind.required();
+        let required = world.operation.required(world.rules().policies);
         let suffices = required.is_empty() || required.iter().any(|set| given.contains_all(*set));
         prop_assert_eq!(world.decide().is_allowed(), suffices, "{:?}", given);
 
         // A token for some of them gives no more than they do.
         if let Some(repository) = world.operation.repository.clone() {
-            let without = Actions::REPOSITORY.without(given);
+            // Words that stand for other rights claim those, too.
+            let stand_ins = Actions::of(&[Action::Pull, Action::MetadataWrite]);
+            let without = Actions::REPOSITORY.without(given).without(stand_ins);
             let claim = TokenClaim { repositories: vec![(repository, without)], catalog: false };
             let Credential::Verified(verified) = &mut world.credential else { return Ok(()) };
             verified.claim = Some(Arc::new(claim));
@@ -517,7 +522,8 @@ fn locks_only_refuse() {
         Some(Attributes { delete_enabled, write_enabled, read_enabled, list_enabled })
     });
     let parts = (attributes.clone(), attributes.clone(), attributes);
-    let contents = parts.prop_map(|(repository, tag, manifest)| ContentState { repository, tag, manifest });
+    let contents =
+        parts.prop_map(|(repository, tag, manifest)| ContentState { repository, tag, manifest, unpassed: false });
     holds_for(&(worlds(), contents), |(world, content)| {
         let (rules, origin, credential, operation) =
             (&world.rules(), &world.origin, &world.credential, &world.operation);
@@ -702,6 +708,7 @@ fn lifts(world: &World, changes: &[Change]) -> Option<bool> {
             Change::EnableAdminUser => world.admin = true,
             Change::EnableAnonymousPull => world.anonymous_pull = true,
             Change::EnableScannerPlan => world.scanner = true,
+            Change::DisableQuarantine => world.quarantine = false,
             Change::RequestToken(actions) => {
                 let Credential::Verified(verified) = &mut world.credential else { return None };
                 let repositories = world.operation.repository.clone().map(|name| (name, *actions));
@@ -731,9 +738,11 @@ fn lifts(world: &World, changes: &[Change]) -> Option<bool> {
                     lines.push(Box::leak(format!("repositories/{repository}/{verb}").into_boxed_str()));
                 }
             }
-            Change::Unlock(..) | Change::Authenticate | Change::ConnectAsWorkload | Change::UseSystemIdentity => {
-                return None;
-            }
+            Change::Unlock(..)
+            | Change::PassManifest
+            | Change::Authenticate
+            | Change::ConnectAsWorkload
+            | Change::UseSystemIdentity => return None,
         }
     }
     let decision = world.decide();

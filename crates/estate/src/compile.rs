@@ -70,6 +70,7 @@ impl Estate {
             admin_enabled: view.admin_enabled,
             anonymous_pull: view.anonymous_pull,
             arm_tokens_accepted: view.arm_tokens_accepted,
+            policies: view.policies,
             scanner_enabled: registry.id.subscription().is_some_and(|subscription| self.scanner_enabled(subscription)),
             grants: Arc::new(grants),
             tokens: Arc::new(self.tokens(&registry.id, &mut problems)),

@@ -1,4 +1,4 @@
-use postern_access::RoleAssignmentMode;
+use postern_access::{ContentPolicies, RoleAssignmentMode};
 use postern_model::{IpRule, IpRuleMode, ResourceId};
 use serde_json::Value;
 
@@ -29,6 +29,8 @@ pub struct RegistryView {
     pub anonymous_pull: bool,
     /// `policies.azureADAuthenticationAsArmPolicy.status` is `enabled`.
     pub arm_tokens_accepted: bool,
+    /// `policies`, as far as they are about content. What is quarantined or deleted stays so when its policy cannot be read.
+    pub policies: ContentPolicies,
     /// `roleAssignmentMode`; `None` when it cannot be read, then no assignment counts.
     pub mode: Option<RoleAssignmentMode>,
 }
@@ -87,6 +89,7 @@ impl RegistryView {
                 true,
                 false,
             ),
+            policies: reader.policies(),
             mode: reader.word(
                 "roleAssignmentMode",
                 &["roleAssignmentMode"],
@@ -137,6 +140,7 @@ impl RegistryView {
             admin_enabled: false,
             anonymous_pull: false,
             arm_tokens_accepted: false,
+            policies: ContentPolicies { quarantine: true, soft_delete: true, ..ContentPolicies::default() },
             mode: None,
         };
         (closed, vec![Problem::new(&registry.id, "`properties` is not an object: the registry is closed")])
@@ -172,6 +176,46 @@ impl Reader<'_> {
                 Some(false)
             }
         }
+    }
+
+    fn policies(&mut self) -> ContentPolicies {
+        const STATUS: [(&str, bool); 2] = [("enabled", true), ("disabled", false)];
+        let default = ContentPolicies::default();
+        ContentPolicies {
+            quarantine: self.word(
+                "policies.quarantinePolicy.status",
+                &["policies", "quarantinePolicy", "status"],
+                &STATUS,
+                false,
+                true,
+            ),
+            soft_delete: self.word(
+                "policies.softDeletePolicy.status",
+                &["policies", "softDeletePolicy", "status"],
+                &STATUS,
+                false,
+                true,
+            ),
+            soft_delete_days: self.days(&["policies", "softDeletePolicy", "retentionDays"], default.soft_delete_days),
+            retention: self.word(
+                "policies.retentionPolicy.status",
+                &["policies", "retentionPolicy", "status"],
+                &STATUS,
+                false,
+                false,
+            ),
+            retention_days: self.days(&["policies", "retentionPolicy", "days"], default.retention_days),
+        }
+    }
+
+    /// Days that cannot be read keep for longest.
+    fn days(&mut self, path: &[&str], absent: u16) -> u16 {
+        let Some(value) = value_at(self.properties, path) else { return absent };
+        let days = value.as_u64().and_then(|days| u16::try_from(days).ok());
+        if days.is_none() {
+            self.report(&path.join("."), "is no number of days: nothing is purged by it");
+        }
+        days.unwrap_or(u16::MAX)
     }
 
     fn ip_rules(&mut self) -> Vec<IpRule> {

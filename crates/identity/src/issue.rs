@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use postern_access::{
     Caller, Credential, InvalidCredential, Origin, Principal, PrincipalKind, RegistryRules, TokenBinding, TokenClaim,
-    Verified, WorkloadState, rights,
+    Verified, WorkloadState, claimable,
 };
 use postern_model::{Secret, Timestamp};
 use uuid::Uuid;
@@ -309,7 +309,7 @@ impl Identity {
             Caller::Anonymous | Caller::Admin | Caller::RepositoryToken(_) => None,
         };
         let binding = binding(origin, principal, verified.binding)?;
-        let claim = Arc::new(granted(&request.scopes, |name| rights(rules, &verified.caller, name)));
+        let claim = Arc::new(granted(&request.scopes, |name| claimable(rules, &verified.caller, name)));
         let access_token = self.sign_registry(rules, verified, TokenKind::Access, Arc::clone(&claim), binding, now)?;
         // CHOICE: the refresh token that was presented, which keeps its end; never a new one. Docker forgets the password of who gets
         // a refresh token, and a service principal would be logged out with it after three hours.

@@ -104,6 +104,17 @@ impl Call {
         self.decision = self.evaluate(&self.operation);
     }
 
+    /// Decides anew, now that it is known what the request wants.
+    pub(crate) fn decide_for(&mut self, kind: OperationKind) {
+        self.operation.kind = kind;
+        self.decision = self.evaluate(&self.operation);
+    }
+
+    /// Whether the caller is known and let in, and may not.
+    pub(crate) fn lacks_right(&self) -> bool {
+        matches!(self.decision.verdict, Verdict::Deny(Layer::Authorization)) && self.throttled.is_none()
+    }
+
     fn evaluate(&self, operation: &Operation) -> Decision {
         evaluate(&Inputs {
             origin: &self.origin,
@@ -217,6 +228,9 @@ impl Call {
     /// lack the decision names: the one that this caller can get.
     fn wanted(&self) -> Actions {
         let kind = self.operation.kind;
+        if kind == OperationKind::WriteQuarantine {
+            return kind.challenge();
+        }
         let lacking = match &self.decision.trace.authorization {
             AuthorizationStep::Denied(blockers) => blockers.iter().find_map(|blocker| match blocker {
                 AuthorizationBlocker::TokenLacks(actions) => Some(*actions),
@@ -323,6 +337,7 @@ fn is_subject_to_locks(kind: OperationKind) -> bool {
         | OperationKind::ListCatalog
         | OperationKind::ListTags
         | OperationKind::ReadMetadata
-        | OperationKind::WriteMetadata => false,
+        | OperationKind::WriteMetadata
+        | OperationKind::WriteQuarantine => false,
     }
 }

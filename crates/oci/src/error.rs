@@ -127,7 +127,7 @@ conditions! {
     /// The network rules refuse.
     AddressRefused: 403 "DENIED"
         "client with IP '<address>' is not allowed access. Refer https://aka.ms/acr/firewall to grant access. CorrelationId: <id>" [];
-    /// A lock refuses.
+    /// A lock or the quarantine refuses.
     Disallowed: 405 "REGISTRY_DISALLOWED_OPERATION"
         "The operation is disallowed on this registry, repository or image. View troubleshooting steps at https://aka.ms/acr/faq/#why-does-my-pull-or-push-request-fail-with-disallowed-operation" [];
     /// Too many wrong passwords came from the source.
@@ -220,7 +220,7 @@ impl Refusal {
         self.condition
     }
 
-    /// The lock that refused, if one did, and all that were looked at.
+    /// What refused on the content, if one did, and all that were looked at.
     pub(crate) const fn lock(&self) -> Option<(ContentCause, ContentState)> {
         self.more.lock
     }
@@ -253,6 +253,8 @@ impl From<StoreError> for Refusal {
             StoreError::NotFound(Missing::Manifest) => Self::new(Condition::ManifestUnknown),
             StoreError::NotFound(Missing::Blob) => Self::new(Condition::BlobUnknown),
             StoreError::NotFound(Missing::Upload) => Self::new(Condition::UploadUnknown),
+            // Nobody is told that there is something behind the tag.
+            StoreError::Locked(ContentCause::Quarantined { by_tag: true }, _) => Self::new(Condition::ManifestUnknown),
             StoreError::Locked(..) => Self::new(Condition::Disallowed),
             StoreError::MissingBlobs(blobs) => {
                 let digests: Vec<String> = blobs.iter().map(ToString::to_string).collect();

@@ -93,7 +93,8 @@ pub(crate) async fn push(
 /// What an image's config says it runs on, for the lists; a config that cannot be read says nothing and keeps no push from
 /// happening. Reading it takes a permit of its own.
 async fn read_platform(call: &Call, name: &RepositoryName, config: Digest) -> (Option<String>, Option<String>) {
-    let operation = Operation::repository(OperationKind::PullBlob, name.clone(), Some(Reference::Digest(config)));
+    // As the pusher: what it has just pushed it may look at, also where the quarantine keeps others from it.
+    let operation = Operation::repository(OperationKind::PushBlob, name.clone(), Some(Reference::Digest(config)));
     let Some(permit) = call.permit_for(&operation) else { return (None, None) };
     let Ok(repository) = call.repository(&permit) else { return (None, None) };
     match repository.open_blob(&config).await {

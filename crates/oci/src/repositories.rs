@@ -5,9 +5,9 @@
 use axum::body::Body;
 use axum::response::Response;
 use http::StatusCode;
-use postern_access::{Attributes, Permit};
+use postern_access::{Attributes, OperationKind, Permit};
 use postern_model::{Digest, Tag};
-use postern_store::{AttributeChange, ManifestInfo, Repository, RepositoryInfo, TagInfo};
+use postern_store::{AttributeChange, ManifestInfo, QuarantineChange, Repository, RepositoryInfo, TagInfo};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -16,6 +16,9 @@ use crate::call::Call;
 use crate::error::{Condition, Refusal};
 use crate::page::Page;
 use crate::reply::Reply;
+
+/// Longest word for a state of the quarantine.
+const MAX_STATE_BYTES: usize = 64;
 
 pub(crate) async fn read_repository(call: &Call, permit: &Permit) -> Result<Response, Refusal> {
     let info = call.repository(permit)?.info().await?;
@@ -65,7 +68,7 @@ pub(crate) async fn change_tag(call: &Call, permit: &Permit, tag: &Tag, body: Bo
 pub(crate) async fn list_manifests(call: &Call, permit: &Permit, page: &Page) -> Result<Response, Refusal> {
     let repository = call.repository(permit)?;
     let found = repository.manifest_infos(&page.request()).await?;
-    let manifests = found.items.iter().map(manifest_object).collect();
+    let manifests = found.items.iter().map(|info| manifest_object(call, info)).collect();
     let path = format!("/acr/v1/{}/_manifests", repository.name());
     let link = found.next.and_then(|last| page.link(&path, &last, &[]));
     Ok(Reply::json(StatusCode::OK, &within(call, &repository, "manifests", manifests)).link(link).done())
@@ -74,19 +77,74 @@ pub(crate) async fn list_manifests(call: &Call, permit: &Permit, page: &Page) ->
 pub(crate) async fn read_manifest(call: &Call, permit: &Permit, digest: &Digest) -> Result<Response, Refusal> {
     let repository = call.repository(permit)?;
     let info = repository.manifest_info(digest).await?;
-    Ok(ok(&within(call, &repository, "manifest", manifest_object(&info))))
+    Ok(ok(&within(call, &repository, "manifest", manifest_object(call, &info))))
 }
 
-pub(crate) async fn change_manifest(
-    call: &Call,
-    permit: &Permit,
-    digest: &Digest,
-    body: Body,
-) -> Result<Response, Refusal> {
-    let (repository, change) = (call.repository(permit)?, changes(call, body).await?);
-    repository.update_manifest(digest, change).await?;
+/// Locks and the quarantine are changed by the same request and take different rights: which, only the body says. It is read for a
+/// caller who was let in and is known.
+pub(crate) async fn change_manifest(call: &mut Call, digest: &Digest, body: Body) -> Result<Response, Refusal> {
+    let for_locks = match call.permit() {
+        Err(refusal) if !call.lacks_right() => return Err(refusal),
+        decided => decided,
+    };
+    let bytes = read(body, call.state().limits.attributes_bytes).await;
+    let parsed = bytes.and_then(|bytes| {
+        serde_json::from_slice(&bytes).map_err(|error| Refusal::new(Condition::BodyInvalid).with_detail(error))
+    });
+    let (parsed, for_locks): (ManifestChanges, _) = match (parsed, for_locks) {
+        (Ok(parsed), for_locks) => (parsed, for_locks),
+        // Whoever may change nothing learns nothing about the body.
+        (Err(_), Err(refusal)) | (Err(refusal), Ok(_)) => return Err(refusal),
+    };
+    let (locks, quarantine) = parsed.split()?;
+    let has_locks = locks != AttributeChange::default() || quarantine == QuarantineChange::default();
+    let for_locks = if has_locks { Some(for_locks?) } else { None };
+    let for_quarantine = if quarantine == QuarantineChange::default() {
+        None
+    } else {
+        call.decide_for(OperationKind::WriteQuarantine);
+        Some(call.permit()?)
+    };
+    if let Some(permit) = &for_quarantine {
+        call.repository(permit)?.update_quarantine(digest, quarantine).await?;
+    }
+    if let Some(permit) = &for_locks {
+        call.repository(permit)?.update_manifest(digest, locks).await?;
+    }
+    let permit = for_locks.or(for_quarantine).ok_or_else(|| Refusal::new(Condition::Internal))?;
+    let repository = call.repository(&permit)?;
     let info = repository.manifest_info(digest).await?;
-    Ok(ok(&within(call, &repository, "manifest", manifest_object(&info))))
+    Ok(ok(&within(call, &repository, "manifest", manifest_object(call, &info))))
+}
+
+/// What a client may change of a manifest.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct ManifestChanges {
+    delete_enabled: Option<bool>,
+    write_enabled: Option<bool>,
+    read_enabled: Option<bool>,
+    list_enabled: Option<bool>,
+    quarantine_state: Option<String>,
+    quarantine_details: Option<String>,
+}
+
+impl ManifestChanges {
+    fn split(self) -> Result<(AttributeChange, QuarantineChange), Refusal> {
+        let is_word = |state: &String| {
+            (1..=MAX_STATE_BYTES).contains(&state.len()) && state.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        };
+        if !self.quarantine_state.as_ref().is_none_or(is_word) {
+            return Err(Refusal::new(Condition::BodyInvalid).with_detail("quarantineState is not a word"));
+        }
+        let locks = AttributeChange {
+            delete_enabled: self.delete_enabled,
+            write_enabled: self.write_enabled,
+            read_enabled: self.read_enabled,
+            list_enabled: self.list_enabled,
+        };
+        Ok((locks, QuarantineChange { state: self.quarantine_state, details: self.quarantine_details }))
+    }
 }
 
 /// The attributes that a client may change. Unknown keys are refused: a lock that is silently not set is worse than an error.
@@ -146,7 +204,7 @@ fn tag_object(info: &TagInfo) -> Value {
     })
 }
 
-fn manifest_object(info: &ManifestInfo) -> Value {
+fn manifest_object(call: &Call, info: &ManifestInfo) -> Value {
     let references: Vec<Value> = info
         .children
         .iter()
@@ -169,8 +227,21 @@ fn manifest_object(info: &ManifestInfo) -> Value {
         "configMediaType": info.config_media_type,
         "tags": info.tags.iter().map(Tag::as_str).collect::<Vec<_>>(),
         "references": (!references.is_empty()).then_some(references),
-        "changeableAttributes": attributes_object(info.attributes),
+        "changeableAttributes": manifest_attributes(call, info),
     }))
+}
+
+fn manifest_attributes(call: &Call, info: &ManifestInfo) -> Value {
+    let mut attributes = attributes_object(info.attributes);
+    let unsaid = call.rules().policies.quarantine.then_some("Quarantined");
+    let said = [
+        ("quarantineState", info.quarantine.state.as_deref().or(unsaid)),
+        ("quarantineDetails", info.quarantine.details.as_deref()),
+    ];
+    if let Some(attributes) = attributes.as_object_mut() {
+        attributes.extend(said.into_iter().filter_map(|(name, value)| Some((name.to_owned(), json!(value?)))));
+    }
+    attributes
 }
 
 fn attributes_object(attributes: Attributes) -> Value {

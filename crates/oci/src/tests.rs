@@ -5,6 +5,7 @@ mod blobs;
 mod import;
 mod manifests;
 mod metadata;
+mod quarantine;
 mod throttling;
 mod tokens;
 

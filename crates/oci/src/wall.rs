@@ -136,6 +136,7 @@ async fn answer(
             call.take_turn()?;
             Box::pin(tokens::issue(call, form, parts, body)).await
         }
+        Ok(Route::ChangeManifest { digest, .. }) => Box::pin(repositories::change_manifest(call, &digest, body)).await,
         route => {
             let (permit, route) = (call.permit()?, route?);
             // An upload that was let begin is one write, in however many steps it comes.
@@ -166,8 +167,8 @@ async fn handle_other(
 ) -> Result<Response, Refusal> {
     let headers = &parts.headers;
     match route {
-        // Token requests have their own way, above.
-        Route::Ping | Route::ExchangeToken | Route::IssueToken(_) => {
+        // These have their own way, above.
+        Route::Ping | Route::ExchangeToken | Route::IssueToken(_) | Route::ChangeManifest { .. } => {
             Ok(Reply::json(StatusCode::OK, &serde_json::json!({})).done())
         }
         Route::ListCatalog { family, page } => tags::catalog(call, permit, family, &page).await,
@@ -200,6 +201,5 @@ async fn handle_other(
         Route::ChangeTag { tag, .. } => repositories::change_tag(call, permit, &tag, body).await,
         Route::ListManifestObjects { page, .. } => repositories::list_manifests(call, permit, &page).await,
         Route::ReadManifest { digest, .. } => repositories::read_manifest(call, permit, &digest).await,
-        Route::ChangeManifest { digest, .. } => repositories::change_manifest(call, permit, &digest, body).await,
     }
 }

@@ -9,6 +9,7 @@ use crate::blob_body::{BlobBody, BufferPool};
 use crate::blob_files::FileId;
 use crate::database::detached;
 use crate::group::Writing;
+use crate::quarantine::check_unpassed;
 use crate::repository::{attributes_of, check_locks, select_repository, to_u64};
 use crate::{Missing, Repository, StoreError};
 
@@ -66,6 +67,7 @@ impl Repository {
     pub async fn open_blob(&self, digest: &Digest) -> Result<BlobFile, StoreError> {
         for _ in 0..LINK_ATTEMPTS {
             let link = self.readable_link(digest).await?;
+            self.check_blob(digest).await?;
             match self.inner.files.open(link.file).await {
                 Ok(file) => {
                     let buffers = Arc::clone(&self.inner.buffers);
@@ -217,6 +219,7 @@ impl Repository {
             if !is_linked {
                 return Err(StoreError::NotFound(Missing::Blob));
             }
+            check_unpassed(&source, &mut *transaction, from.as_str(), &digest).await?;
             transaction.commit().await?;
             this.inner.links.forget(&this.key(digest));
             Ok(())

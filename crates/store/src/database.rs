@@ -21,10 +21,11 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The write-ahead log is cut back to this size after a burst.
 const JOURNAL_LIMIT_BYTES: &str = "67108864";
 
-const MIGRATIONS: [(i64, &str, &str); 3] = [
+const MIGRATIONS: [(i64, &str, &str); 4] = [
     (1, "first", include_str!("../migrations/0001_first.sql")),
     (2, "jobs", include_str!("../migrations/0002_jobs.sql")),
     (3, "device logins", include_str!("../migrations/0003_device_logins.sql")),
+    (4, "quarantine", include_str!("../migrations/0004_quarantine.sql")),
 ];
 
 /// The metadata: one connection that writes, some that read.

@@ -39,6 +39,7 @@ mod jobs;
 mod journal;
 mod lists;
 mod manifests;
+mod quarantine;
 mod removal;
 mod repository;
 mod reserve;
@@ -68,6 +69,7 @@ pub use lists::{
     RepositoryInfo, TagInfo,
 };
 pub use manifests::{MAX_MANIFEST_BYTES, Manifest, ManifestChild, ManifestFacts, ManifestPut, Referrer};
+pub use quarantine::QuarantineChange;
 pub use removal::Removed;
 pub use repository::Repository;
 pub use resources::{Expected, ResourceChange, ResourceRow, Resources};

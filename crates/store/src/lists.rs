@@ -8,6 +8,7 @@ use sqlx::{QueryBuilder, Row, Sqlite};
 
 use crate::database::detached;
 use crate::manifests::ManifestChild;
+use crate::quarantine::QuarantineChange;
 use crate::repository::{attributes_of, check_locks, digest_of, parse_digest, parse_tag, select_repository, to_u64};
 use crate::store::{Inner, TagPageKey};
 use crate::{Missing, Repository, StoreError};
@@ -138,6 +139,8 @@ pub struct ManifestInfo {
     pub tags: Vec<Tag>,
     /// What an index lists.
     pub children: Vec<ManifestChild>,
+    /// What somebody has said about it under quarantine.
+    pub quarantine: QuarantineChange,
 }
 
 /// New values for locks; `None` leaves one as it is.
@@ -270,9 +273,9 @@ impl Repository {
         Ok(Page::cut(tags, limit, |tag| cursor(page.order, tag.name.as_str(), tag.updated)))
     }
 
-    /// What a manifest is. For [`OperationKind::ReadMetadata`] and [`OperationKind::WriteMetadata`].
+    /// What a manifest is. For [`OperationKind::ReadMetadata`] and what changes it.
     pub async fn manifest_info(&self, digest: &Digest) -> Result<ManifestInfo, StoreError> {
-        self.permitted(METADATA)?;
+        self.permitted(&[OperationKind::ReadMetadata, OperationKind::WriteMetadata, OperationKind::WriteQuarantine])?;
         let mut query = self.select(MANIFEST_COLUMNS, "manifests");
         query.push(" AND digest = ").push_bind(digest.to_string());
         let row = query.build().fetch_optional(self.inner.database.read()).await?;
@@ -457,7 +460,11 @@ impl Repository {
 const METADATA: &[OperationKind] = &[OperationKind::ReadMetadata, OperationKind::WriteMetadata];
 const TAG_COLUMNS: &str = "name, digest, created, updated, delete_enabled, write_enabled, read_enabled, list_enabled";
 const MANIFEST_COLUMNS: &str = "digest, media_type, config_media_type, artifact_type, size_bytes, image_size_bytes, \
-     architecture, os, created, updated, delete_enabled, write_enabled, read_enabled, list_enabled";
+     architecture, os, created, updated, delete_enabled, write_enabled, read_enabled, list_enabled, \
+     (SELECT q.state FROM quarantine q WHERE q.registry = manifests.registry AND q.repository = manifests.repository \
+     AND q.digest = manifests.digest) AS quarantine_state, \
+     (SELECT q.details FROM quarantine q WHERE q.registry = manifests.registry AND q.repository = manifests.repository \
+     AND q.digest = manifests.digest) AS quarantine_details";
 
 fn cursor(order: Order, name: &str, updated: Timestamp) -> String {
     match order {
@@ -495,5 +502,9 @@ fn manifest_of(row: &SqliteRow) -> Result<ManifestInfo, StoreError> {
         attributes: attributes_of(row)?,
         tags: Vec::new(),
         children: Vec::new(),
+        quarantine: QuarantineChange {
+            state: row.try_get::<Option<String>, _>("quarantine_state")?.filter(|state| !state.is_empty()),
+            details: row.try_get("quarantine_details")?,
+        },
     })
 }

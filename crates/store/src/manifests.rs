@@ -2,12 +2,13 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use postern_access::{Attributes, ContentState, OperationKind};
+use postern_access::{Attributes, ContentState, OperationKind, QuarantineView};
 use postern_model::{Digest, Reference, Tag, Timestamp};
 use sqlx::{QueryBuilder, Row, Sqlite};
 
 use crate::database::detached;
 use crate::group::Writing;
+use crate::quarantine::PASSED;
 use crate::repository::{attributes_of, check_locks, digest_of, parse_digest, select_tag, to_i64};
 use crate::store::TagEntry;
 use crate::{Missing, Repository, StoreError};
@@ -34,6 +35,8 @@ pub struct Manifest {
     pub bytes: Bytes,
     /// Its locks.
     pub attributes: Attributes,
+    /// Somebody has passed it; it counts while the registry's quarantine is on.
+    pub passed: bool,
 }
 
 impl Manifest {
@@ -110,7 +113,8 @@ impl Repository {
                 }
             };
             if let Some(manifest) = self.stored_manifest(&digest).await? {
-                check_locks(&self.permit, ContentState { repository, tag, manifest: Some(manifest.attributes) })?;
+                let (manifest_attributes, unpassed) = (Some(manifest.attributes), !manifest.passed);
+                check_locks(&self.permit, ContentState { repository, tag, manifest: manifest_attributes, unpassed })?;
                 return Ok(manifest);
             }
             // Between the two looks the tag may have moved and what it pointed at may have been deleted.
@@ -127,12 +131,14 @@ impl Repository {
         }
         let ticket = self.inner.manifests.ticket(&key);
         let row = sqlx::query(
-            "SELECT media_type, content, delete_enabled, write_enabled, read_enabled, list_enabled FROM manifests \
-             WHERE registry = $1 AND repository = $2 AND digest = $3",
+            "SELECT media_type, content, delete_enabled, write_enabled, read_enabled, list_enabled, \
+             EXISTS (SELECT 1 FROM quarantine q WHERE q.registry = $1 AND q.repository = $2 AND q.digest = $3 \
+             AND q.state = $4) AS passed FROM manifests WHERE registry = $1 AND repository = $2 AND digest = $3",
         )
         .bind(self.registry_text())
         .bind(self.name.as_str())
         .bind(digest.to_string())
+        .bind(PASSED)
         .fetch_optional(self.inner.database.read())
         .await?;
         let Some(row) = row else { return Ok(None) };
@@ -141,6 +147,7 @@ impl Repository {
             media_type: row.try_get::<&str, _>("media_type")?.into(),
             bytes: row.try_get::<Vec<u8>, _>("content")?.into(),
             attributes: attributes_of(&row)?,
+            passed: row.try_get("passed")?,
         });
         self.inner.manifests.fill(ticket, key, Arc::clone(&manifest));
         Ok(Some(manifest))
@@ -187,13 +194,13 @@ impl Repository {
                     return Err(StoreError::TagExists(tag.clone()));
                 }
                 let attributes = entry.map(|entry| entry.attributes);
-                check_locks(&this.permit, ContentState { repository, tag: attributes, manifest })?;
+                check_locks(&this.permit, ContentState { repository, tag: attributes, manifest, unpassed: false })?;
                 if entry.is_none_or(|entry| entry.digest != facts.digest) {
                     moved.push(tag);
                 }
             }
             // After the tags: of several locks a tag's is the one that is told.
-            check_locks(&this.permit, ContentState { repository, tag: None, manifest })?;
+            check_locks(&this.permit, ContentState { repository, tag: None, manifest, unpassed: false })?;
             if repository.is_none() {
                 insert_repository(&mut transaction, &registry, name, now).await?;
             }
@@ -430,7 +437,8 @@ pub struct Referrer {
 impl Repository {
     /// The manifests whose subject is `subject`, ordered by digest, those after `last`. For [`OperationKind::ListReferrers`].
     ///
-    /// A subject, or a repository, that does not exist has none. Hidden manifests are left out.
+    /// A subject, or a repository, that does not exist has none. Hidden manifests are left out, and so are those in
+    /// quarantine for whom they are out of reach.
     pub async fn referrers(
         &self,
         subject: &Digest,
@@ -443,7 +451,9 @@ impl Repository {
         let rows = sqlx::query(
             "SELECT digest, media_type, size_bytes, artifact_type, annotations FROM manifests \
              WHERE registry = $1 AND repository = $2 AND subject = $3 AND digest > $4 AND list_enabled \
-             AND (CAST($5 AS TEXT) IS NULL OR artifact_type = $5) ORDER BY digest LIMIT $6",
+             AND (CAST($5 AS TEXT) IS NULL OR artifact_type = $5) AND ($7 OR EXISTS (SELECT 1 FROM quarantine q \
+             WHERE q.registry = $1 AND q.repository = $2 AND q.digest = manifests.digest AND q.state = $8)) \
+             ORDER BY digest LIMIT $6",
         )
         .bind(self.registry_text())
         .bind(self.name.as_str())
@@ -451,6 +461,8 @@ impl Repository {
         .bind(last.map(ToString::to_string).unwrap_or_default())
         .bind(artifact_type)
         .bind(crate::lists::fetched(limit))
+        .bind(self.permit.quarantine() != QuarantineView::Closed)
+        .bind(PASSED)
         .fetch_all(self.inner.database.read())
         .await?;
         let referrers = rows.iter().map(|row| {

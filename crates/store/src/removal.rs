@@ -54,7 +54,10 @@ impl Repository {
             let entry = select_tag(&mut *transaction, &registry, name, &tag)
                 .await?
                 .ok_or(StoreError::NotFound(Missing::Tag))?;
-            check_locks(&this.permit, ContentState { repository, tag: Some(entry.attributes), manifest: None })?;
+            check_locks(
+                &this.permit,
+                ContentState { repository, tag: Some(entry.attributes), ..ContentState::default() },
+            )?;
             sqlx::query("DELETE FROM tags WHERE registry = $1 AND repository = $2 AND name = $3")
                 .bind(&registry)
                 .bind(name)
@@ -153,11 +156,11 @@ impl Repository {
             .await?;
             for row in &tags {
                 let tag = Some(attributes_of(row)?);
-                check_locks(&self.permit, ContentState { repository, tag, manifest })?;
+                check_locks(&self.permit, ContentState { repository, tag, manifest, unpassed: false })?;
                 removed.tags.push(parse_tag(row.try_get("name")?)?);
             }
             // After the tags: of several locks a tag's is the one that is told.
-            check_locks(&self.permit, ContentState { repository, tag: None, manifest })?;
+            check_locks(&self.permit, ContentState { repository, tag: None, manifest, unpassed: false })?;
             sqlx::query("DELETE FROM manifests WHERE registry = $1 AND repository = $2 AND digest = $3")
                 .bind(&registry)
                 .bind(name)
@@ -182,6 +185,12 @@ impl Repository {
                 released.push(parse_digest(link)?);
             }
             sqlx::query("DELETE FROM manifest_references WHERE registry = $1 AND repository = $2 AND manifest = $3")
+                .bind(&registry)
+                .bind(name)
+                .bind(&text)
+                .execute(&mut **transaction)
+                .await?;
+            sqlx::query("DELETE FROM quarantine WHERE registry = $1 AND repository = $2 AND digest = $3")
                 .bind(&registry)
                 .bind(name)
                 .bind(&text)

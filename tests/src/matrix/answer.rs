@@ -85,7 +85,8 @@ names! {
     PHASES tasks_phase TasksPhase { Before, Grace, Current }
     OPERATIONS operation_kind OperationKind {
         Ping, ExchangeToken, IssueToken, ListCatalog, PullManifest, PullBlob, ListReferrers, ListTags, PushBlob, MountBlob,
-        PushManifest, DeleteManifest, DeleteBlob, Untag, ReadMetadata, WriteMetadata, DeleteRepository,
+        PushManifest, DeleteManifest, DeleteBlob, Untag, ReadMetadata, WriteMetadata, WriteQuarantine,
+        DeleteRepository,
     }
 }
 
@@ -206,7 +207,11 @@ impl Row {
 }
 
 fn content_name(cause: ContentCause) -> String {
-    format!("{:?}.{}", cause.locked, cause.attribute.as_str())
+    match cause {
+        ContentCause::Locked { locked, attribute } => format!("{locked:?}.{}", attribute.as_str()),
+        ContentCause::Quarantined { by_tag: true } => "Quarantined.byTag".to_owned(),
+        ContentCause::Quarantined { by_tag: false } => "Quarantined".to_owned(),
+    }
 }
 
 /// The HTTP status of a denial. A caller whose token lacks the right is sent for another token, and so is one that nobody
@@ -216,7 +221,10 @@ fn status(decision: &Decision) -> Option<u16> {
     Some(match layer {
         Layer::Network => 403,
         Layer::Authentication => 401,
-        Layer::Content => 405,
+        Layer::Content => match decision.trace.content {
+            ContentStep::Denied(ContentCause::Quarantined { by_tag: true }) => 404,
+            _ => 405,
+        },
         Layer::Authorization => {
             let blockers = match &decision.trace.authorization {
                 AuthorizationStep::Denied(blockers) => blockers.as_slice(),

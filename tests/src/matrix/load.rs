@@ -8,7 +8,8 @@ use toml::{Table, Value};
 use super::Row;
 
 /// The files of `specs/access`, in the order in which a request meets the layers.
-const FILES: [&str; 7] = ["ways-in", "trusted-services", "tasks", "import", "authentication", "authorization", "locks"];
+const FILES: [&str; 8] =
+    ["ways-in", "trusted-services", "tasks", "import", "authentication", "authorization", "locks", "quarantine"];
 
 /// One file's rows.
 #[derive(Clone, Debug)]

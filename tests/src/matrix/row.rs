@@ -76,6 +76,8 @@ pub struct Registry {
     pub anonymous_pull: bool,
     /// The subscription has the vulnerability scanner's plan.
     pub scanner_plan: bool,
+    /// `policies.quarantinePolicy` is on.
+    pub quarantine: bool,
 }
 
 impl Default for Registry {
@@ -93,6 +95,7 @@ impl Default for Registry {
             admin: false,
             anonymous_pull: false,
             scanner_plan: false,
+            quarantine: false,
         }
     }
 }
@@ -334,7 +337,7 @@ impl Default for Token {
 
 /// What a request wants.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Operation {
     /// The operation's name: `pullManifest`.
     pub kind: String,
@@ -342,15 +345,22 @@ pub struct Operation {
     pub repository: String,
     /// The tag.
     pub tag: Option<String>,
+    /// A manifest is read by its digest, not by the tag.
+    pub by_digest: bool,
 }
 
 impl Default for Operation {
     fn default() -> Self {
-        Self { kind: "pullManifest".to_owned(), repository: "team/app".to_owned(), tag: Some("1.0".to_owned()) }
+        Self {
+            kind: "pullManifest".to_owned(),
+            repository: "team/app".to_owned(),
+            tag: Some("1.0".to_owned()),
+            by_digest: false,
+        }
     }
 }
 
-/// Attributes that are false.
+/// Attributes that are false, and the quarantine.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Locks {
@@ -360,6 +370,8 @@ pub struct Locks {
     pub tag: Vec<String>,
     /// On the manifest.
     pub manifest: Vec<String>,
+    /// Nobody has passed the manifest. It counts in a registry with the quarantine on.
+    pub quarantined: bool,
 }
 
 /// The answer that a row must get.

@@ -2,12 +2,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use postern_access::{
-    AddressRanges, Attributes, CONTAINER_GROUPS, Caller as AccessCaller, Condition, ConnectionStatus, ContentState,
-    Credential, Grant, GrantTable, IMPORTERS, Ingress, Inputs, InvalidCredential, NetworkRules, Operation as Wanted,
-    OperationKind, Origin, PolicyDate, Principal, PrincipalKind, PrivateEndpointConnection, RUNS, RegistryRules,
-    RepositoryTokenRule, RoleAssignmentMode, RoleDefinition, SCANNERS, ScopeMapActions, Settings, TASKS, TokenBinding,
-    TokenClaim, TrustedServices, Verified, WEB_SITES, WORKSPACES, Workload as AccessWorkload, WorkloadIdentity,
-    WorkloadRejection, WorkloadState, built_in_roles, data_plane_actions, names_metadata_read,
+    AddressRanges, Attributes, CONTAINER_GROUPS, Caller as AccessCaller, Condition, ConnectionStatus, ContentPolicies,
+    ContentState, Credential, Grant, GrantTable, IMPORTERS, Ingress, Inputs, InvalidCredential, NetworkRules,
+    Operation as Wanted, OperationKind, Origin, PolicyDate, Principal, PrincipalKind, PrivateEndpointConnection, RUNS,
+    RegistryRules, RepositoryTokenRule, RoleAssignmentMode, RoleDefinition, SCANNERS, ScopeMapActions, Settings, TASKS,
+    TokenBinding, TokenClaim, TrustedServices, Verified, WEB_SITES, WORKSPACES, Workload as AccessWorkload,
+    WorkloadIdentity, WorkloadRejection, WorkloadState, built_in_roles, data_plane_actions, names_metadata_read,
 };
 use postern_model::{IdentityKind, IpRule, IpRuleMode, PrincipalId, RegistryUid, ResourceId, ResourceUid};
 use uuid::Uuid;
@@ -42,6 +42,8 @@ const WORKLOAD: ResourceUid = ResourceUid(Uuid::from_u128(0x10));
 const OTHER_WORKLOAD: ResourceUid = ResourceUid(Uuid::from_u128(0x11));
 const REGISTRY_UID: RegistryUid = RegistryUid(Uuid::from_u128(0x20));
 const TOKEN_UID: ResourceUid = ResourceUid(Uuid::from_u128(0x30));
+/// Stands for the digest of whatever is read.
+const ANY_DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 pub(super) const TOKEN_NAME: &str = "robot";
 
 /// A row as the pure decision takes it.
@@ -93,8 +95,9 @@ impl Row {
             operation: self.wanted(),
             content: self.locks.as_ref().map(|locks| ContentState {
                 repository: Some(attributes(&locks.repository)),
-                tag: Some(attributes(&locks.tag)),
+                tag: (!self.operation.by_digest).then(|| attributes(&locks.tag)),
                 manifest: Some(attributes(&locks.manifest)),
+                unpassed: locks.quarantined,
             }),
         }
     }
@@ -114,7 +117,11 @@ impl Row {
             kind => Wanted::repository(
                 kind,
                 self.operation.repository.parse().expect("a repository name"),
-                self.tag(kind).map(|tag| tag.parse().expect("a tag")),
+                if kind == OperationKind::PullManifest && self.operation.by_digest {
+                    Some(ANY_DIGEST.parse().expect("a digest"))
+                } else {
+                    self.tag(kind).map(|tag| tag.parse().expect("a tag"))
+                },
             ),
         }
     }
@@ -188,6 +195,7 @@ impl Row {
             anonymous_pull: registry.anonymous_pull,
             arm_tokens_accepted: true,
             scanner_enabled: registry.scanner_plan,
+            policies: ContentPolicies { quarantine: registry.quarantine, ..ContentPolicies::default() },
             grants: Arc::new(GrantTable::new(self.grants(mode))),
             tokens: Arc::new(self.tokens()),
             settings: Arc::new(self.settings()),

@@ -19,7 +19,7 @@ credentials whom the gate let in is challenged next (401), as every client is th
 | network | 403, code `DENIED`, “client with IP …” |
 | authentication | 401, code `UNAUTHORIZED` |
 | authorization | 401 when the presented token does not claim the action or the caller is anonymous, else 403, code `DENIED` |
-| content | 405, code `REGISTRY_DISALLOWED_OPERATION` |
+| content | 405, code `REGISTRY_DISALLOWED_OPERATION`; 404, code `MANIFEST_UNKNOWN`, for a tag that leads to a quarantined manifest |
 
 A server agrees with every row but for the few in `tests/src/matrix/live/elsewise.rs`, where HTTP answers earlier or differently.
 
@@ -31,7 +31,7 @@ A server agrees with every row but for the few in `tests/src/matrix/live/elsewis
 | access-model §6 | “Import container images to a container registry” |
 | access-model §7–9 | texts seen from the service; where sources disagree, the choice made here, each with a switch |
 | auth-and-rbac | documentation of authentication, repository-scoped tokens, the registry's roles, repository permissions with conditions |
-| data-plane | “Lock a container image”; OCI distribution specification |
+| data-plane | “Lock a container image”; “Quarantine pattern”; OCI distribution specification |
 | design, choice | decided here: `docs/adr/` |
 ";
 
@@ -138,6 +138,7 @@ fn registry(row: &Row) -> String {
     add(registry.admin, "admin user on".to_owned());
     add(registry.anonymous_pull, "anonymous pull on".to_owned());
     add(registry.scanner_plan, "scanner plan on".to_owned());
+    add(registry.quarantine, "quarantine on".to_owned());
     add(row.policy_date != "current", format!("policy date {}", row.policy_date));
     let switches = [
         ("tasksPolicyRequiresAzureServices", row.switches.tasks_policy_requires_azure_services),
@@ -209,6 +210,9 @@ fn caller(row: &Row) -> String {
 
 fn operation(row: &Row) -> String {
     let wanted = row.scene().operation;
+    if row.operation.by_digest && wanted.reference.is_some() {
+        return format!("{} `{}@<digest>`", wanted.kind.as_str(), row.operation.repository);
+    }
     match (wanted.repository, wanted.reference) {
         (None, _) => wanted.kind.as_str().to_owned(),
         (Some(repository), None) => format!("{} `{repository}`", wanted.kind.as_str()),

@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use http_body_util::BodyExt;
-use postern_access::{LockAttribute, Locked, OperationKind};
+use postern_access::{ContentCause, LockAttribute, Locked, OperationKind};
 use postern_model::{Reference, Tag};
 
 use super::{Bench, assert_err, manifest, permit, put_blob, read_all, referrer, sample, sha256, tags_of};
@@ -123,13 +123,22 @@ async fn reads_see_every_acknowledged_write() {
     let unreadable = AttributeChange { read_enabled: Some(false), ..AttributeChange::default() };
     let readable = AttributeChange { read_enabled: Some(true), ..AttributeChange::default() };
     write.update_manifest(&two, unreadable).await.unwrap();
-    assert_err!(pull.manifest(&"t".parse().unwrap()).await, StoreError::Locked(cause, _) if cause.locked == Locked::Manifest);
+    assert_err!(
+        pull.manifest(&"t".parse().unwrap()).await,
+        StoreError::Locked(ContentCause::Locked { locked: Locked::Manifest, .. }, _)
+    );
     write.update_manifest(&two, readable).await.unwrap();
     write.update_tag(&tag("t"), unreadable).await.unwrap();
-    assert_err!(pull.manifest(&"t".parse().unwrap()).await, StoreError::Locked(cause, _) if cause.locked == Locked::Tag);
+    assert_err!(
+        pull.manifest(&"t".parse().unwrap()).await,
+        StoreError::Locked(ContentCause::Locked { locked: Locked::Tag, .. }, _)
+    );
     assert_eq!(pull.manifest(&Reference::Digest(two)).await.unwrap().digest, two);
     write.update(unreadable).await.unwrap();
-    assert_err!(pull.manifest(&Reference::Digest(two)).await, StoreError::Locked(cause, _) if cause.locked == Locked::Repository);
+    assert_err!(
+        pull.manifest(&Reference::Digest(two)).await,
+        StoreError::Locked(ContentCause::Locked { locked: Locked::Repository, .. }, _)
+    );
     assert_err!(bench.open(OperationKind::PullBlob, "app").stat_blob(&sha256(b"two")).await, StoreError::Locked(..));
     write.update(readable).await.unwrap();
 
@@ -151,7 +160,10 @@ async fn locks_keep_content_as_it_is() {
     let push = bench.open(OperationKind::PushManifest, "app");
     put_blob(&bench.push("app"), b"two").await;
     let refused = push.put_manifest(manifest(&[b"two"]), tags_of(&["free", "fixed"])).await;
-    assert_err!(refused, StoreError::Locked(cause, _) if (cause.locked, cause.attribute) == (Locked::Tag, LockAttribute::Write));
+    assert_err!(
+        refused,
+        StoreError::Locked(ContentCause::Locked { locked: Locked::Tag, attribute: LockAttribute::Write }, _)
+    );
     let pull = bench.open(OperationKind::PullManifest, "app");
     assert_err!(pull.manifest(&"free".parse().unwrap()).await, StoreError::NotFound(Missing::Manifest));
     assert_err!(bench.open(OperationKind::Untag, "app").untag(&tag("fixed")).await, StoreError::Locked(..));

@@ -80,11 +80,22 @@ impl Live {
 
     /// Locks what the row's request touches. The registry is open.
     pub(super) async fn lock(&self, row: &Row, locks: &Locks) {
+        if row.registry.quarantine {
+            self.set_quarantine(row, locks.quarantined).await;
+        }
         for (target, names) in self.lockable(row).into_iter().zip([&locks.repository, &locks.tag, &locks.manifest]) {
             if !names.is_empty() {
                 self.set_attributes(target, names, false).await;
             }
         }
+    }
+
+    /// Passes or quarantines the manifest, whatever an earlier row did to it.
+    async fn set_quarantine(&self, row: &Row, quarantined: bool) {
+        let [.., manifest] = self.lockable(row);
+        let state = if quarantined { "Quarantined" } else { "Passed" };
+        let body = json!({"quarantineState": state}).to_string();
+        self.as_admin("PATCH", manifest, Some("application/json"), body.into(), &[200]).await;
     }
 
     /// Unlocks everything and pushes what is gone. The registry is open.

@@ -134,12 +134,21 @@ fn registry(row: &Row) -> Value {
         if registry.tasks_policy != "unset" {
             properties.insert("networkRuleBypassAllowedForTasks".to_owned(), json!(registry.tasks_policy == "true"));
         }
+        if registry.quarantine {
+            properties.insert("policies".to_owned(), json!({"quarantinePolicy": {"status": "enabled"}}));
+        }
         if row.caller.invalid.as_deref() == Some("ArmAudienceRefused") {
             let refused = json!({"azureADAuthenticationAsArmPolicy": {"status": "disabled"}});
-            properties.insert("policies".to_owned(), refused);
+            merge(properties.entry("policies").or_insert_with(|| json!({})), refused);
         }
     }
     json!({"location": "local", "sku": {"name": "Premium"}, "properties": properties})
+}
+
+fn merge(policies: &mut Value, more: Value) {
+    if let (Some(policies), Value::Object(more)) = (policies.as_object_mut(), more) {
+        policies.extend(more);
+    }
 }
 
 /// The row's registry before its owner closed it, with everything given to the caller that a token could claim.

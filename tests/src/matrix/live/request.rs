@@ -38,6 +38,9 @@ pub(super) fn of(row: &Row, target: &Target, content: &Content, credentials: Cre
     let (method, target) = match kind {
         OperationKind::Ping | OperationKind::ExchangeToken | OperationKind::IssueToken => ("GET", "/v2/".to_owned()),
         OperationKind::ListCatalog => ("GET", "/v2/_catalog".to_owned()),
+        OperationKind::PullManifest if row.operation.by_digest => {
+            ("GET", in_repository(format!("manifests/{}", content.manifest_digest)))
+        }
         OperationKind::PullManifest => ("GET", in_repository(format!("manifests/{}", tag()))),
         OperationKind::PullBlob => ("GET", in_repository(format!("blobs/{}", content.blob))),
         OperationKind::ListReferrers => ("GET", in_repository(format!("referrers/{}", content.manifest_digest))),
@@ -64,6 +67,11 @@ pub(super) fn of(row: &Row, target: &Target, content: &Content, credentials: Cre
             outgoing.content_type = Some("application/json");
             outgoing.body = br#"{"listEnabled":true}"#.to_vec();
             ("PATCH", format!("/acr/v1/{repository}"))
+        }
+        OperationKind::WriteQuarantine => {
+            outgoing.content_type = Some("application/json");
+            outgoing.body = br#"{"quarantineState":"Passed"}"#.to_vec();
+            ("PATCH", format!("/acr/v1/{repository}/_manifests/{}", content.manifest_digest))
         }
         OperationKind::DeleteRepository => ("DELETE", format!("/acr/v1/{repository}")),
     };

@@ -81,6 +81,7 @@ pub(super) fn factors() -> Vec<Factor> {
             }),
         ),
         factor("anonymous pull", flags(|row, on| row.registry.anonymous_pull = on)),
+        factor("quarantine", quarantine()),
         factor("scanner plan", flags(|row, on| row.registry.scanner_plan = on)),
     ]
 }
@@ -235,6 +236,17 @@ fn locks() -> Vec<Value> {
     locks
 }
 
+/// The policy, and whether somebody has passed what is read.
+fn quarantine() -> Vec<Value> {
+    let on = |name, quarantined| {
+        value(name, move |row: &mut Row| {
+            row.registry.quarantine = true;
+            row.locks.get_or_insert_default().quarantined = quarantined;
+        })
+    };
+    vec![value("off", |_| {}), on("on, passed", false), on("on, not passed", true)]
+}
+
 fn ip_rules() -> Vec<Value> {
     [&[][..], &["198.51.100.0/24"], &["203.0.113.9"], &["198.51.100.0/30", "192.0.2.40"], &["0.0.0.0/0"]]
         .map(|rules: &'static [&'static str]| {
@@ -317,6 +329,11 @@ pub(super) const APART: &[Apart] = &[
         why: "a mount that content refuses becomes an upload",
         one: ("operation", |name| name == "mountBlob"),
         other: ("locks", |name| name == "repository readEnabled=false"),
+    },
+    Apart {
+        why: "a mount that content refuses becomes an upload",
+        one: ("operation", |name| name == "mountBlob"),
+        other: ("quarantine", |name| name == "on, not passed"),
     },
     Apart {
         why: "a token is issued to a workload that has the identity",
