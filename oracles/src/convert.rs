@@ -203,6 +203,7 @@ pub fn credential(caller: &Caller) -> Credential {
                     .map(|(name, words)| (name.parse().expect("a repository name"), actions(*words)))
                     .collect(),
                 catalog: claim.catalog,
+                deleted_catalog: claim.deleted_catalog,
             })
         }),
         binding: caller.bound.map(|uid| TokenBinding { resource: resource(uid) }),

@@ -203,6 +203,8 @@ pub struct Claim {
     pub repositories: Vec<(String, Words)>,
     /// The catalog.
     pub catalog: bool,
+    /// The catalog of what was deleted.
+    pub deleted_catalog: bool,
 }
 
 /// What a request wants.

@@ -84,7 +84,8 @@ impl<'a> Tape<'a> {
     pub fn case(&mut self) -> Case {
         let repository = self.repository();
         let operation = self.one(&OPERATIONS);
-        let concerns_registry = ["ping", "exchangeToken", "issueToken", "listCatalog"].contains(&operation);
+        let concerns_registry =
+            ["ping", "exchangeToken", "issueToken", "listCatalog", "listDeletedCatalog"].contains(&operation);
         let base = self.below(3);
         Case {
             registry: self.registry(),
@@ -226,6 +227,7 @@ impl<'a> Tape<'a> {
                 (name, tape.words())
             }),
             catalog: self.yes(),
+            deleted_catalog: self.yes(),
         });
         let verified = !matches!(who, Who::Nobody | Who::Invalid(_));
         let bound = (verified && self.rarely(6)).then(|| self.one(&[1, 2]));
@@ -233,8 +235,16 @@ impl<'a> Tape<'a> {
     }
 
     fn words(&mut self) -> Words {
-        const ALL: [Word; 6] =
-            [Word::Pull, Word::Push, Word::Delete, Word::MetadataRead, Word::MetadataWrite, Word::MetadataDelete];
+        const ALL: [Word; 8] = [
+            Word::Pull,
+            Word::Push,
+            Word::Delete,
+            Word::MetadataRead,
+            Word::MetadataWrite,
+            Word::MetadataDelete,
+            Word::DeletedRead,
+            Word::DeletedRestore,
+        ];
         (0..self.below(4)).fold(0, |all, _| all | set(&[self.one(&ALL)]))
     }
 

@@ -47,6 +47,12 @@ fn forbids(part: &str, attribute: &str, operation: &str, mutation: Option<Mutati
     let deletes_manifest = ["deleteManifest", "deleteRepository"].contains(&operation);
     let removes_tag = (deletes_manifest || operation == "untag") && mutation != Some(Mutation::TagLockLetsRemove);
     match (part, attribute) {
+        // A restored tag moves, and what it leaves is deleted.
+        ("repository" | "tag", "writeEnabled") | ("manifest", "writeEnabled" | "deleteEnabled")
+            if operation == "restoreDeleted" =>
+        {
+            true
+        }
         ("repository", "writeEnabled") => {
             pushes_manifest || deletes_manifest || ["pushBlob", "deleteBlob", "untag"].contains(&operation)
         }

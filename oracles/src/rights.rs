@@ -86,6 +86,8 @@ fn needs(operation: &str, mutation: Option<Mutation>) -> &'static [&'static [Wor
         "untag" => &[&[Word::Delete], &[Word::MetadataWrite], &[Word::MetadataDelete]],
         "readMetadata" => &[&[Word::MetadataRead]],
         "writeMetadata" => &[&[Word::MetadataWrite]],
+        "listDeletedCatalog" | "listDeleted" => &[&[Word::DeletedRead]],
+        "restoreDeleted" => &[&[Word::DeletedRead, Word::DeletedRestore]],
         "writeQuarantine" => &[&[Word::QuarantineWrite]],
         other => panic!("`{other}` is no operation"),
     }
@@ -280,8 +282,13 @@ fn covered_by_claim(needed: Words, caller: &Caller, wish: &Wish, mutation: Optio
                 claimed |= words;
             }
         }
-    } else if claim.catalog {
-        claimed |= set(&[Word::Catalog]);
+    } else {
+        if claim.catalog {
+            claimed |= set(&[Word::Catalog]);
+        }
+        if claim.deleted_catalog && wish.operation == "listDeletedCatalog" {
+            claimed |= set(&[Word::DeletedRead]);
+        }
     }
     // Scopes have no words for the quarantine; these stand for them.
     for (word, stands_for) in [(Word::Pull, Word::QuarantineRead), (Word::MetadataWrite, Word::QuarantineWrite)] {

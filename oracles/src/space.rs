@@ -49,7 +49,7 @@ pub const WORKLOADS: [&str; 8] = [
 ];
 
 /// Every operation of the data plane.
-pub const OPERATIONS: [&str; 18] = [
+pub const OPERATIONS: [&str; 21] = [
     "ping",
     "exchangeToken",
     "issueToken",
@@ -68,6 +68,9 @@ pub const OPERATIONS: [&str; 18] = [
     "writeMetadata",
     "writeQuarantine",
     "deleteRepository",
+    "listDeletedCatalog",
+    "listDeleted",
+    "restoreDeleted",
 ];
 
 /// Conditions that stand for the forms in use: one repository, a prefix, an unlisted action, a negation, no answer.
@@ -317,7 +320,14 @@ impl Space {
             }
         }
         let who = Who::Principal { id: OTHER, groups: vec![GROUP], first_party: false };
-        let some = [None, Some(Claim { repositories: vec![("team/app".to_owned(), PULL | PUSH)], catalog: true })];
+        let some = [
+            None,
+            Some(Claim {
+                repositories: vec![("team/app".to_owned(), PULL | PUSH)],
+                catalog: true,
+                deleted_catalog: false,
+            }),
+        ];
         Self {
             name: "pairs of assignments",
             settings,
@@ -545,12 +555,16 @@ fn caller(who: Who, claim: Option<Claim>) -> Caller {
 
 fn claims() -> Vec<Option<Claim>> {
     let all = set(&[Word::Delete, Word::MetadataRead, Word::MetadataWrite, Word::MetadataDelete]) | PULL | PUSH;
-    let on =
-        |repository: &str, words| Some(Claim { repositories: vec![(repository.to_owned(), words)], catalog: false });
+    let on = |repository: &str, words| {
+        Some(Claim { repositories: vec![(repository.to_owned(), words)], ..Claim::default() })
+    };
     vec![
         None,
         Some(Claim::default()),
-        Some(Claim { repositories: Vec::new(), catalog: true }),
+        Some(Claim { catalog: true, ..Claim::default() }),
+        Some(Claim { deleted_catalog: true, ..Claim::default() }),
+        on("team/app", set(&[Word::DeletedRead])),
+        on("team/app", set(&[Word::DeletedRead, Word::DeletedRestore])),
         on("team/app", PULL),
         on("team/app", PULL | PUSH),
         on("team/app", set(&[Word::Delete])),
@@ -564,7 +578,7 @@ fn claims() -> Vec<Option<Claim>> {
 fn wishes() -> Vec<Wish> {
     let mut wishes = Vec::new();
     for operation in OPERATIONS {
-        if ["ping", "exchangeToken", "issueToken", "listCatalog"].contains(&operation) {
+        if ["ping", "exchangeToken", "issueToken", "listCatalog", "listDeletedCatalog"].contains(&operation) {
             wishes.push(wish(operation, None));
         } else {
             wishes.extend(["team/app", "team", "other"].map(|repository| wish(operation, Some(repository))));

@@ -255,6 +255,7 @@ fn read_claim(entries: &[String]) -> Claim {
     let mut claim = Claim::default();
     for entry in entries {
         match entry.split_once(':') {
+            None if entry == "deleted-catalog" => claim.deleted_catalog = true,
             None => claim.catalog = true,
             Some((repository, words)) => {
                 let words = words.split(',').fold(0, |all, word| all | scope_word(word));
@@ -336,7 +337,8 @@ fn read_workload(workload: &Value) -> Workload {
 fn read_wish(operation: &Table) -> Wish {
     let kind = operation.get("kind").and_then(Value::as_str).unwrap_or("pullManifest");
     let operation_name = OPERATIONS.into_iter().find(|known| *known == kind).expect("an operation");
-    let concerns_registry = ["ping", "exchangeToken", "issueToken", "listCatalog"].contains(&kind);
+    let concerns_registry =
+        ["ping", "exchangeToken", "issueToken", "listCatalog", "listDeletedCatalog"].contains(&kind);
     let repository = operation.get("repository").and_then(Value::as_str).unwrap_or("team/app");
     let by_digest = operation.get("by-digest").and_then(Value::as_bool).unwrap_or(false);
     let repository = (!concerns_registry).then(|| repository.to_owned());

@@ -186,10 +186,14 @@ fn check_locks(kind: OperationKind, state: &ContentState) -> Result<(), ContentC
             (Manifest, Write),
             (Manifest, Delete),
         ],
+        // The tag that moves, and the manifest that it leaves, which is deleted in turn.
+        OperationKind::RestoreDeleted => &[(Repository, Write), (Tag, Write), (Manifest, Write), (Manifest, Delete)],
         OperationKind::Ping
         | OperationKind::ExchangeToken
         | OperationKind::IssueToken
         | OperationKind::ListCatalog
+        | OperationKind::ListDeletedCatalog
+        | OperationKind::ListDeleted
         | OperationKind::ListTags
         | OperationKind::ReadMetadata
         | OperationKind::WriteMetadata

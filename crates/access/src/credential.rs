@@ -117,6 +117,8 @@ pub struct TokenClaim {
     pub repositories: Vec<(RepositoryName, Actions)>,
     /// Whether the catalog may be listed.
     pub catalog: bool,
+    /// Whether the catalog of soft-deleted content may be listed.
+    pub deleted_catalog: bool,
 }
 
 impl TokenClaim {

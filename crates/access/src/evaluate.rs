@@ -362,6 +362,7 @@ fn claimed(inputs: &Inputs<'_>, verified: &Verified) -> Actions {
             claimed.union(stand_ins.map(|(_, action)| *action).collect())
         }
         (None, OperationKind::ListCatalog) if claim.catalog => Actions::of(&[Action::CatalogRead]),
+        (None, OperationKind::ListDeletedCatalog) if claim.deleted_catalog => Actions::of(&[Action::DeletedRead]),
         (None, _) => Actions::NONE,
     }
 }

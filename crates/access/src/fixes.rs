@@ -11,7 +11,7 @@ use crate::decision::{
 };
 use crate::{
     Action, Actions, AddressRanges, Attributes, Caller, ConnectionStatus, ContentCause, ContentState, Credential,
-    Decision, Grant, GrantTable, Inputs, LockAttribute, Locked, Origin, Principal, PrincipalKind,
+    Decision, Grant, GrantTable, Inputs, LockAttribute, Locked, OperationKind, Origin, Principal, PrincipalKind,
     PrivateEndpointConnection, QuarantineView, RegistryRules, RepositoryTokenRule, RoleAssignmentMode, ScopeMapActions,
     TokenClaim, Verified, WorkloadState, content, evaluate, rights,
 };
@@ -329,7 +329,8 @@ impl Scenario {
         if let Credential::Verified(verified) = &mut self.credential {
             let repositories = inputs.operation.repository.iter().map(|name| (name.clone(), actions)).collect();
             let catalog = actions.contains(Action::CatalogRead);
-            verified.claim = Some(Arc::new(TokenClaim { repositories, catalog }));
+            let deleted_catalog = inputs.operation.kind == OperationKind::ListDeletedCatalog;
+            verified.claim = Some(Arc::new(TokenClaim { repositories, catalog, deleted_catalog }));
         }
     }
 

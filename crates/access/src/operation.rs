@@ -52,11 +52,17 @@ pub enum OperationKind {
     WriteQuarantine,
     /// Deleting a whole repository.
     DeleteRepository,
+    /// The list of repositories with soft-deleted content.
+    ListDeletedCatalog,
+    /// The lists of a repository's soft-deleted manifests and tags.
+    ListDeleted,
+    /// Restoring a soft-deleted manifest under a tag.
+    RestoreDeleted,
 }
 
 impl OperationKind {
     /// Every kind.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 21] = [
         Self::Ping,
         Self::ExchangeToken,
         Self::IssueToken,
@@ -75,6 +81,9 @@ impl OperationKind {
         Self::WriteMetadata,
         Self::WriteQuarantine,
         Self::DeleteRepository,
+        Self::ListDeletedCatalog,
+        Self::ListDeleted,
+        Self::RestoreDeleted,
     ];
 
     /// The sets of actions of which one must be held in full; empty when any verified caller may. The first is what a client
@@ -90,6 +99,8 @@ impl OperationKind {
         const METADATA_WRITE: Actions = Actions::of(&[Action::MetadataWrite]);
         const METADATA_DELETE: Actions = Actions::of(&[Action::MetadataDelete]);
         const CATALOG: Actions = Actions::of(&[Action::CatalogRead]);
+        const DELETED_READ: Actions = Actions::of(&[Action::DeletedRead]);
+        const DELETED_RESTORE: Actions = Actions::of(&[Action::DeletedRead, Action::DeletedRestore]);
         const QUARANTINE_WRITE: Actions = Actions::of(&[Action::QuarantineWrite]);
         match self {
             Self::Ping | Self::ExchangeToken | Self::IssueToken => &[],
@@ -102,6 +113,8 @@ impl OperationKind {
             Self::ReadMetadata => &[METADATA_READ],
             Self::WriteMetadata => &[METADATA_WRITE],
             Self::WriteQuarantine => &[QUARANTINE_WRITE],
+            Self::ListDeletedCatalog | Self::ListDeleted => &[DELETED_READ],
+            Self::RestoreDeleted => &[DELETED_RESTORE],
         }
     }
 
@@ -141,6 +154,9 @@ impl OperationKind {
             Self::WriteMetadata => "writeMetadata",
             Self::WriteQuarantine => "writeQuarantine",
             Self::DeleteRepository => "deleteRepository",
+            Self::ListDeletedCatalog => "listDeletedCatalog",
+            Self::ListDeleted => "listDeleted",
+            Self::RestoreDeleted => "restoreDeleted",
         }
     }
 }

@@ -183,8 +183,10 @@ fn credential() -> impl Strategy<Value = Credential> {
         6 => principal,
     ];
     let repositories = select(&["team/app", "other"][..]).prop_map(|name| name.parse().unwrap());
-    let claim = (prop::collection::vec((repositories, actions()), 0..3), any::<bool>())
-        .prop_map(|(repositories, catalog)| Some(Arc::new(TokenClaim { repositories, catalog })));
+    let claim =
+        (prop::collection::vec((repositories, actions()), 0..3), any::<bool>()).prop_map(|(repositories, catalog)| {
+            Some(Arc::new(TokenClaim { repositories, catalog, deleted_catalog: catalog }))
+        });
     let claim = prop_oneof![3 => Just(None), 1 => claim];
     let binding = prop_oneof![
         4 => Just(None),
@@ -507,7 +509,7 @@ fn rights_are_what_direct_credentials_may() {
             // Words that stand for other rights claim those, too.
             let stand_ins = Actions::of(&[Action::Pull, Action::MetadataWrite]);
             let without = Actions::REPOSITORY.without(given).without(stand_ins);
-            let claim = TokenClaim { repositories: vec![(repository, without)], catalog: false };
+            let claim = TokenClaim { repositories: vec![(repository, without)], ..TokenClaim::default() };
             let Credential::Verified(verified) = &mut world.credential else { return Ok(()) };
             verified.claim = Some(Arc::new(claim));
             prop_assert!(required.is_empty() || !world.decide().is_allowed());
@@ -715,6 +717,7 @@ fn lifts(world: &World, changes: &[Change]) -> Option<bool> {
                 let claim = TokenClaim {
                     repositories: repositories.into_iter().collect(),
                     catalog: actions.contains(Action::CatalogRead),
+                    deleted_catalog: actions.contains(Action::DeletedRead),
                 };
                 verified.claim = Some(Arc::new(claim));
             }

@@ -11,8 +11,10 @@
 //! worked out there, too. Deliberately absent: secrets (no type that carries one can reach a record) and any say in the
 //! decision itself.
 
+mod purge;
 mod record;
 mod writer;
 
+pub use purge::Purge;
 pub use record::{Record, render};
 pub use writer::{Audit, AuditOptions, AuditWriter};

@@ -12,8 +12,8 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::Record;
 use crate::record::render_line;
+use crate::{Purge, Record};
 
 /// Records that wait to be written, at most. A record holds references, not copies.
 const QUEUE_RECORDS: usize = 8192;
@@ -78,6 +78,7 @@ pub struct AuditWriter(JoinHandle<()>);
 
 enum Message {
     Record(Box<Record>),
+    Purge(Box<Purge>),
     Flush(oneshot::Sender<()>),
 }
 
@@ -126,6 +127,11 @@ impl Audit {
             }
             (Ok(()) | Err(_), _) => {}
         }
+    }
+
+    /// Leaves a record of what a policy took away. Waits for room in the queue.
+    pub async fn record_purge(&self, purge: Purge) {
+        let _ = self.queue.send(Message::Purge(Box::new(purge))).await;
     }
 
     fn count(&self, record: &Record, layer: Layer) {
@@ -217,6 +223,12 @@ impl Writer {
                         self.lines.add(&record);
                         entries.push(entry(&record));
                     }
+                    Message::Purge(purge) => entries.push(JournalEntry {
+                        id: purge.id,
+                        time: purge.time,
+                        scope: purge.registry.to_string(),
+                        record: purge.render(),
+                    }),
                     Message::Flush(done) => flushes.push(done),
                 }
                 if at % RECORDS_PER_TURN == RECORDS_PER_TURN - 1 {

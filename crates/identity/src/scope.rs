@@ -18,6 +18,8 @@ pub enum Scope {
     Repository(RepositoryName, Actions),
     /// `registry:catalog:*`.
     Catalog,
+    /// `registry:deleted_catalog:*`.
+    DeletedCatalog,
 }
 
 impl Scope {
@@ -50,6 +52,7 @@ impl Scope {
                 Ok(Some(Self::Repository(name, actions)))
             }
             "registry" if name == "catalog" => Ok((actions == "*").then_some(Self::Catalog)),
+            "registry" if name == "deleted_catalog" => Ok((actions == "*").then_some(Self::DeletedCatalog)),
             _ => Ok(None),
         }
     }
@@ -60,6 +63,7 @@ impl fmt::Display for Scope {
         match self {
             Self::Repository(name, actions) => write!(f, "repository:{name}:{actions}"),
             Self::Catalog => f.write_str("registry:catalog:*"),
+            Self::DeletedCatalog => f.write_str("registry:deleted_catalog:*"),
         }
     }
 }
@@ -77,6 +81,9 @@ pub(crate) fn granted(scopes: &[Scope], rights: impl Fn(Option<&RepositoryName>)
                 }
             }
             Scope::Catalog => claim.catalog |= rights(None).contains(postern_access::Action::CatalogRead),
+            Scope::DeletedCatalog => {
+                claim.deleted_catalog |= rights(None).contains(postern_access::Action::DeletedRead);
+            }
         }
     }
     claim
@@ -109,7 +116,8 @@ mod tests {
                 "repository:a:pull,push,delete,metadata_read,metadata_write,metadata_delete,deleted_read,deleted_restore",
             ]),
         );
-        check(&["artifact-repository:a:pull", "registry:deleted_catalog:*", "registry:catalog:pull"], Ok(&[]));
+        check(&["artifact-repository:a:pull", "registry:deleted_catalog:read", "registry:catalog:pull"], Ok(&[]));
+        check(&["registry:deleted_catalog:*"], Ok(&["registry:deleted_catalog:*"]));
         for bad in ["repository", "repository:a", "repository:A:pull", "repository:a/../b:pull", "repository::pull"] {
             check(&[bad], Err(TokenRefusal::BadScope));
         }

@@ -190,12 +190,13 @@ fn entries(claim: &TokenClaim) -> Vec<AccessEntry> {
         name: name.to_string(),
         actions: actions.iter().map(|action| action.as_str().to_owned()).collect(),
     });
-    let catalog = claim.catalog.then(|| AccessEntry {
+    let catalogs = [("catalog", claim.catalog), ("deleted_catalog", claim.deleted_catalog)].into_iter();
+    let catalogs = catalogs.filter(|(_, is_claimed)| *is_claimed).map(|(name, _)| AccessEntry {
         kind: "registry".into(),
-        name: "catalog".into(),
+        name: name.into(),
         actions: vec!["*".into()],
     });
-    repositories.chain(catalog).collect()
+    repositories.chain(catalogs).collect()
 }
 
 fn claim(entries: Vec<AccessEntry>) -> Result<TokenClaim, InvalidCredential> {
@@ -209,6 +210,9 @@ fn claim(entries: Vec<AccessEntry>) -> Result<TokenClaim, InvalidCredential> {
                 claim.repositories.push((name, actions));
             }
             "registry" if entry.name == "catalog" => claim.catalog |= entry.actions.iter().any(|word| word == "*"),
+            "registry" if entry.name == "deleted_catalog" => {
+                claim.deleted_catalog |= entry.actions.iter().any(|word| word == "*");
+            }
             _ => return Err(InvalidCredential::Malformed),
         }
     }

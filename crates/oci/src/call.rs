@@ -330,11 +330,14 @@ fn is_subject_to_locks(kind: OperationKind) -> bool {
         | OperationKind::DeleteManifest
         | OperationKind::DeleteBlob
         | OperationKind::Untag
-        | OperationKind::DeleteRepository => true,
+        | OperationKind::DeleteRepository
+        | OperationKind::RestoreDeleted => true,
         OperationKind::Ping
         | OperationKind::ExchangeToken
         | OperationKind::IssueToken
         | OperationKind::ListCatalog
+        | OperationKind::ListDeletedCatalog
+        | OperationKind::ListDeleted
         | OperationKind::ListTags
         | OperationKind::ReadMetadata
         | OperationKind::WriteMetadata

@@ -47,6 +47,7 @@ fn scope(operation: &Operation, wanted: Actions) -> Option<String> {
     match (&operation.repository, operation.kind) {
         (Some(repository), _) => Some(format!("repository:{repository}:{wanted}")),
         (None, OperationKind::ListCatalog) => Some("registry:catalog:*".to_owned()),
+        (None, OperationKind::ListDeletedCatalog) => Some("registry:deleted_catalog:*".to_owned()),
         (None, _) => None,
     }
 }
@@ -56,6 +57,9 @@ pub(crate) fn missing_access(operation: &Operation, wanted: Actions) -> Option<V
     let (kind, name) = match (&operation.repository, operation.kind) {
         (Some(repository), _) => ("repository", repository.as_str()),
         (None, OperationKind::ListCatalog) => ("registry", "catalog"),
+        (None, OperationKind::ListDeletedCatalog) => {
+            return Some(json!([{"Type": "registry", "Name": "deleted_catalog", "Action": "*"}]));
+        }
         (None, _) => return None,
     };
     let entry = |action: postern_access::Action| json!({"Type": kind, "Name": name, "Action": action.as_str()});

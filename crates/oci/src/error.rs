@@ -130,6 +130,12 @@ conditions! {
     /// A lock or the quarantine refuses.
     Disallowed: 405 "REGISTRY_DISALLOWED_OPERATION"
         "The operation is disallowed on this registry, repository or image. View troubleshooting steps at https://aka.ms/acr/faq/#why-does-my-pull-or-push-request-fail-with-disallowed-operation" [];
+    /// The manifest was deleted and is kept.
+    SoftDeleted: 405 "REGISTRY_DISALLOWED_OPERATION" "the manifest is soft-deleted: restore it, it cannot be pushed again" [];
+    /// What the manifest refers to is not there yet.
+    SubjectDeleted: 409 "REGISTRY_DISALLOWED_OPERATION" "the manifest refers to one that is soft-deleted: restore that one first" [];
+    /// The tag points at another manifest.
+    TagExists: 409 "TAG_ALREADY_EXISTS" "the tag exists and points at another manifest: use force to overwrite it" [];
     /// Too many wrong passwords came from the source.
     TooManyRequests: 429 "TOOMANYREQUESTS" "too many failed attempts" ["Retry-After"];
     /// More requests than the registry's tier lets through.
@@ -260,6 +266,9 @@ impl From<StoreError> for Refusal {
                 let digests: Vec<String> = blobs.iter().map(ToString::to_string).collect();
                 Self::new(Condition::ManifestBlobUnknown).with_value(json!({"digests": digests}))
             }
+            StoreError::SoftDeleted(_) => Self::new(Condition::SoftDeleted).with_detail(&error),
+            StoreError::SubjectDeleted(_) => Self::new(Condition::SubjectDeleted).with_detail(&error),
+            StoreError::TagExists(_) => Self::new(Condition::TagExists).with_detail(&error),
             StoreError::BlobReferenced => Self::new(Condition::BlobReferenced),
             StoreError::DigestMismatch { .. } => Self::new(Condition::DigestMismatch).with_detail(&error),
             StoreError::TooLarge { .. } => Self::new(Condition::BlobTooLarge).with_detail(&error),
@@ -272,7 +281,6 @@ impl From<StoreError> for Refusal {
             StoreError::NotFound(Missing::Resource)
             | StoreError::NotPermitted(_)
             | StoreError::NoRepository
-            | StoreError::TagExists(_)
             | StoreError::Conflict
             | StoreError::TooManyJobs { .. }
             | StoreError::TooManyDeviceLogins

@@ -54,12 +54,19 @@ fn route(line: &str) {
     };
     let operation = route.operation();
     let needs_repository = !operation.kind.is_token_request()
-        && !matches!(operation.kind, OperationKind::Ping | OperationKind::ListCatalog);
+        && !matches!(
+            operation.kind,
+            OperationKind::Ping | OperationKind::ListCatalog | OperationKind::ListDeletedCatalog
+        );
     assert_eq!(operation.repository.is_some(), needs_repository, "{line}");
     if let Some(repository) = &operation.repository {
         assert!(!repository.as_str().contains("..") && !repository.as_str().contains('%'));
     }
-    if let Route::ListTags { page, .. } | Route::ListTagObjects { page, .. } | Route::ListCatalog { page, .. } = &route
+    if let Route::ListTags { page, .. }
+    | Route::ListTagObjects { page, .. }
+    | Route::ListCatalog { page, .. }
+    | Route::ListDeletedCatalog { page }
+    | Route::ListDeletedTags { page, .. } = &route
     {
         assert!(page.limit <= MAX_PAGE);
         assert!(page.link("/v2/a/tags/list", page.last.as_deref().unwrap_or("x"), &[]).is_some());

@@ -17,6 +17,7 @@ mod blobs;
 mod body;
 mod call;
 mod challenge;
+mod deleted;
 mod endpoints;
 mod error;
 #[cfg(any(test, fuzzing))]

@@ -46,6 +46,10 @@ pub(crate) enum Route {
     ListManifestObjects { repository: RepositoryName, page: Page },
     ReadManifest { repository: RepositoryName, digest: Digest },
     ChangeManifest { repository: RepositoryName, digest: Digest },
+    ListDeletedCatalog { page: Page },
+    ListDeletedManifests { repository: RepositoryName, page: Page },
+    ListDeletedTags { repository: RepositoryName, page: Page },
+    RestoreDeleted { repository: RepositoryName, digest: Digest, force: bool },
 }
 
 /// Which of the two APIs a list is asked for by.
@@ -167,6 +171,11 @@ impl Route {
             Self::ChangeTag { repository, tag } => by_tag(Kind::WriteMetadata, repository, tag),
             Self::ChangeManifest { repository, digest } => by_digest(Kind::WriteMetadata, repository, digest),
             Self::DeleteRepository { repository } => on(Kind::DeleteRepository, repository, None),
+            Self::ListDeletedCatalog { .. } => Operation::registry(Kind::ListDeletedCatalog),
+            Self::ListDeletedManifests { repository, .. } | Self::ListDeletedTags { repository, .. } => {
+                on(Kind::ListDeleted, repository, None)
+            }
+            Self::RestoreDeleted { repository, digest, .. } => by_digest(Kind::RestoreDeleted, repository, digest),
         }
     }
 }
@@ -271,12 +280,40 @@ fn referrers(name: &[&str], subject: &str, query: &Pairs) -> Result<Route, Refus
     })
 }
 
+/// `/acr/v1/_deleted/…`.
+fn deleted(method: &Method, rest: &[&str], query: &Pairs) -> Result<Route, Refusal> {
+    match rest {
+        ["_catalog"] => get(method, || Ok(Route::ListDeletedCatalog { page: Page::parse(query)? })),
+        [name @ .., "_manifests"] => {
+            get(method, || Ok(Route::ListDeletedManifests { repository: repository(name)?, page: Page::parse(query)? }))
+        }
+        [name @ .., "_tags"] => {
+            get(method, || Ok(Route::ListDeletedTags { repository: repository(name)?, page: Page::parse(query)? }))
+        }
+        [name @ .., "_manifests", text] => one(method, &[Method::POST], || {
+            let (repository, digest) = (repository(name)?, digest(&segment(text)?)?);
+            // The command-line tool writes `True`.
+            let force = match query.get("force") {
+                None | Some("") => false,
+                Some(word) if word.eq_ignore_ascii_case("false") => false,
+                Some(word) if word.eq_ignore_ascii_case("true") => true,
+                Some(_) => {
+                    return Err(Refusal::new(Condition::QueryInvalid).with_detail("force is neither true nor false"));
+                }
+            };
+            Ok(Route::RestoreDeleted { repository, digest, force })
+        }),
+        _ => Err(Refusal::new(Condition::UnknownEndpoint)),
+    }
+}
+
 /// `/acr/v1/…`. No component of a repository's name begins with an underscore, so that nothing is ambiguous here.
 fn repository_api(method: &Method, rest: &[&str], query: &Pairs) -> Result<Route, Refusal> {
     const READ_CHANGE: [Method; 2] = [Method::GET, Method::PATCH];
     const READ_CHANGE_DELETE: [Method; 3] = [Method::GET, Method::PATCH, Method::DELETE];
     match rest {
-        [] | [""] | ["_deleted", ..] => Err(Refusal::new(Condition::UnknownEndpoint)),
+        [] | [""] => Err(Refusal::new(Condition::UnknownEndpoint)),
+        ["_deleted", rest @ ..] => deleted(method, rest, query),
         ["_catalog"] => {
             get(method, || Ok(Route::ListCatalog { family: Family::Repository, page: Page::parse(query)? }))
         }

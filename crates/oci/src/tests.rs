@@ -2,6 +2,7 @@
 
 mod access;
 mod blobs;
+mod deleted;
 mod import;
 mod manifests;
 mod metadata;

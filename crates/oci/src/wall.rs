@@ -17,7 +17,7 @@ use crate::call::Call;
 use crate::error::{Condition, Refusal};
 use crate::reply::Reply;
 use crate::route::Route;
-use crate::{blobs, manifests, referrers, repositories, tags, tokens, uploads};
+use crate::{blobs, deleted, manifests, referrers, repositories, tags, tokens, uploads};
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 const CORRELATION_ID: HeaderName = HeaderName::from_static("x-ms-correlation-request-id");
@@ -200,6 +200,10 @@ async fn handle_other(
         Route::ReadTag { tag, .. } => repositories::read_tag(call, permit, &tag).await,
         Route::ChangeTag { tag, .. } => repositories::change_tag(call, permit, &tag, body).await,
         Route::ListManifestObjects { page, .. } => repositories::list_manifests(call, permit, &page).await,
+        Route::ListDeletedCatalog { page } => deleted::catalog(call, permit, &page).await,
+        Route::ListDeletedManifests { page, .. } => deleted::manifests(call, permit, &page).await,
+        Route::ListDeletedTags { page, .. } => deleted::tags(call, permit, &page).await,
+        Route::RestoreDeleted { digest, force, .. } => deleted::restore(call, permit, &digest, force, body).await,
         Route::ReadManifest { digest, .. } => repositories::read_manifest(call, permit, &digest).await,
     }
 }

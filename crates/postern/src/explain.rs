@@ -240,7 +240,8 @@ impl Question {
             .with_context(|| format!("`{}` is not an operation", shown(&self.operation)))?;
         let repository = self.repository.as_deref().map(str::parse::<RepositoryName>).transpose()?;
         let reference = self.reference.as_deref().map(str::parse::<Reference>).transpose()?;
-        let needs_repository = !kind.required().is_empty() && kind != OperationKind::ListCatalog;
+        let of_registry = matches!(kind, OperationKind::ListCatalog | OperationKind::ListDeletedCatalog);
+        let needs_repository = !kind.required().is_empty() && !of_registry;
         ensure!(
             repository.is_some() == needs_repository,
             "operation `{}` needs {} repository",

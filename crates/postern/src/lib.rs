@@ -25,6 +25,7 @@ mod proxies;
 mod serve;
 mod server;
 mod sockets;
+mod sweep;
 mod trust;
 mod workload;
 

@@ -28,6 +28,7 @@ use crate::dns::{Dns, Responder, Zone};
 use crate::places::Places;
 use crate::proxies::Proxies;
 use crate::server::{Bounds, Counted, Names, Operations, Routers, Server, Sources, bind};
+use crate::sweep::Sweep;
 use crate::{environment, first_start, runtime, say};
 
 /// A folder that clients can be given as their certificate folder: nothing else is in it.
@@ -279,7 +280,15 @@ impl Running {
         let carrying_out = tokio::spawn(postern_arm::carry_out(arm, stopped.clone()));
         let serving = tokio::spawn(listeners.serve(Arc::new(server), stopped, patience));
         let interval = Duration::from_secs(config.limits.collection_interval_seconds);
-        let mut background = vec![collect(store.clone(), interval), maintain(Arc::clone(&identity)), upkeep(metrics)];
+        let sweep = Sweep {
+            store: store.clone(),
+            directory: directory.clone(),
+            audit: audit.clone(),
+            clock: environment::clock(),
+            random: environment::random(),
+        };
+        let mut background =
+            vec![sweep.start(), collect(store.clone(), interval), maintain(Arc::clone(&identity)), upkeep(metrics)];
         background.extend(responder.serve(Arc::new(dns)));
         tracing::info!(server.listen = ?addresses, server.suffix = %suffix, "serving");
         Ok(Self {

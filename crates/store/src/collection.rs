@@ -107,6 +107,9 @@ impl Store {
                 "DELETE FROM manifest_references WHERE registry = $1",
                 "DELETE FROM manifests WHERE registry = $1",
                 "DELETE FROM quarantine WHERE registry = $1",
+                "DELETE FROM deleted_manifests WHERE registry = $1",
+                "DELETE FROM deleted_tags WHERE registry = $1",
+                "DELETE FROM untagged WHERE registry = $1",
                 "DELETE FROM repositories WHERE registry = $1",
                 "UPDATE links SET unreferenced_since = 0 WHERE registry = $1",
                 // Past their lifetime: unknown from now on, collected with the next collection.

@@ -21,11 +21,12 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The write-ahead log is cut back to this size after a burst.
 const JOURNAL_LIMIT_BYTES: &str = "67108864";
 
-const MIGRATIONS: [(i64, &str, &str); 4] = [
+const MIGRATIONS: [(i64, &str, &str); 5] = [
     (1, "first", include_str!("../migrations/0001_first.sql")),
     (2, "jobs", include_str!("../migrations/0002_jobs.sql")),
     (3, "device logins", include_str!("../migrations/0003_device_logins.sql")),
     (4, "quarantine", include_str!("../migrations/0004_quarantine.sql")),
+    (5, "deleted", include_str!("../migrations/0005_deleted.sql")),
 ];
 
 /// The metadata: one connection that writes, some that read.
@@ -46,13 +47,7 @@ impl Database {
             // For data folders whose tables were made with it.
             .collation("C", Ord::cmp);
         let mut connection = options.clone().create_if_missing(true).connect().await?;
-        let migrations = MIGRATIONS.map(|(version, name, sql)| {
-            let migration =
-                Migration::new(version, Cow::Borrowed(name), MigrationType::Simple, SqlStr::from_static(sql), false);
-            // Bytes are what SQLite compares anyway, and without being told so it does not call back for each comparison.
-            Migration { sql: AssertSqlSafe(sql.replace(COLLATION, "")).into_sql_str(), ..migration }
-        });
-        Migrator::with_migrations(migrations.into()).run(&mut connection).await?;
+        migrator(&MIGRATIONS).run(&mut connection).await?;
         let readers = pool_options().max_lifetime(None).test_before_acquire(false);
         let readers = readers.max_connections(READERS).connect_lazy_with(options.pragma("query_only", "1"));
         Ok(Self { writer: Writer::new(connection), readers })
@@ -72,6 +67,16 @@ impl Database {
         self.readers.close().await;
         self.writer.close().await;
     }
+}
+
+fn migrator(migrations: &[(i64, &'static str, &'static str)]) -> Migrator {
+    let migrations = migrations.iter().map(|(version, name, sql)| {
+        let migration =
+            Migration::new(*version, Cow::Borrowed(*name), MigrationType::Simple, SqlStr::from_static(sql), false);
+        // Bytes are what SQLite compares anyway, and without being told so it does not call back for each comparison.
+        Migration { sql: AssertSqlSafe(sql.replace(COLLATION, "")).into_sql_str(), ..migration }
+    });
+    Migrator::with_migrations(migrations.collect())
 }
 
 /// Connections stay, except those that a failing disk has spoilt.
@@ -110,4 +115,32 @@ where
     E: Into<StoreError> + Send + 'static,
 {
     tokio::task::spawn_blocking(work).await.map_err(|_| StoreError::Interrupted)?.map_err(Into::into)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_content_of_each_earlier_version_is_taken_along() {
+        for earlier in 1..MIGRATIONS.len() {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("metadata.db");
+            let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+            let mut connection = options.connect().await.unwrap();
+            migrator(&MIGRATIONS[..earlier]).run(&mut connection).await.unwrap();
+            sqlx::query("INSERT INTO tags VALUES ('r', 'app', '1.0', 'd', 1, 2, TRUE, TRUE, FALSE, TRUE)")
+                .execute(&mut connection)
+                .await
+                .unwrap();
+            connection.close().await.unwrap();
+
+            let database = Database::open(&path).await.unwrap();
+            let kept = "SELECT (SELECT COUNT(*) FROM tags WHERE name = '1.0' AND NOT read_enabled) \
+                 + (SELECT COUNT(*) FROM quarantine) + (SELECT COUNT(*) FROM deleted_manifests) + (SELECT COUNT(*) FROM untagged)";
+            let kept: i64 = sqlx::query_scalar(kept).fetch_one(database.read()).await.unwrap();
+            assert_eq!(kept, 1, "from version {earlier}");
+            database.close().await;
+        }
+    }
 }

@@ -26,6 +26,12 @@ pub enum StoreError {
     /// The tag exists, and was not to be moved.
     #[error("tag `{0}` exists")]
     TagExists(Tag),
+    /// The manifest was deleted and is kept: it can be restored, and not pushed.
+    #[error("manifest {0} is soft-deleted")]
+    SoftDeleted(Box<Digest>),
+    /// What the manifest refers to is deleted and has to be restored first.
+    #[error("the manifest refers to {0}, which is soft-deleted")]
+    SubjectDeleted(Box<Digest>),
     /// A manifest of the repository still needs the blob.
     #[error("a manifest still needs the blob")]
     BlobReferenced,

@@ -9,6 +9,7 @@ use sqlx::{QueryBuilder, Row, Sqlite};
 use crate::database::detached;
 use crate::group::Writing;
 use crate::quarantine::PASSED;
+use crate::removal::note_untagged;
 use crate::repository::{attributes_of, check_locks, digest_of, parse_digest, select_tag, to_i64};
 use crate::store::TagEntry;
 use crate::{Missing, Repository, StoreError};
@@ -185,7 +186,7 @@ impl Repository {
             let (registry, digest, now) = (this.registry_text(), facts.digest.to_string(), this.inner.now());
             let name = this.name.as_str();
             let mut transaction = this.inner.database.write().await?;
-            let Present { repository, manifest, tags: present } =
+            let Present { repository, manifest, tags: present, is_deleted } =
                 Present::select(&mut transaction, &registry, name, &digest, &tags).await?;
             let mut moved = Vec::with_capacity(tags.len());
             for tag in &tags {
@@ -201,6 +202,9 @@ impl Repository {
             }
             // After the tags: of several locks a tag's is the one that is told.
             check_locks(&this.permit, ContentState { repository, tag: None, manifest, unpassed: false })?;
+            if is_deleted {
+                return Err(StoreError::SoftDeleted(Box::new(facts.digest)));
+            }
             if repository.is_none() {
                 insert_repository(&mut transaction, &registry, name, now).await?;
             }
@@ -213,6 +217,9 @@ impl Repository {
             }
             for tag in &moved {
                 put_tag(&mut transaction, &registry, name, tag, &digest, now).await?;
+                if let (true, Some(left)) = (this.permit.policies().retention, present.get(*tag)) {
+                    note_untagged(&mut transaction, &registry, name, &left.digest.to_string(), now).await?;
+                }
             }
             if manifest.is_none() || !moved.is_empty() {
                 touch_repository(&mut transaction, &registry, name, now).await?;
@@ -232,7 +239,7 @@ impl Repository {
     }
 }
 
-async fn insert_repository(
+pub(crate) async fn insert_repository(
     transaction: &mut Writing,
     registry: &str,
     name: &str,
@@ -349,6 +356,8 @@ struct Present {
     repository: Option<Attributes>,
     manifest: Option<Attributes>,
     tags: HashMap<Tag, TagEntry>,
+    /// The manifest is among what was deleted and is kept.
+    is_deleted: bool,
 }
 
 impl Present {
@@ -366,7 +375,9 @@ impl Present {
              SELECT 1 AS kind, '' AS digest, delete_enabled, write_enabled, read_enabled, list_enabled \
              FROM manifests WHERE registry = $1 AND repository = $2 AND digest = $3; \
              SELECT 2 AS kind, digest, delete_enabled, write_enabled, read_enabled, list_enabled \
-             FROM tags WHERE registry = $1 AND repository = $2 AND name = $4",
+             FROM tags WHERE registry = $1 AND repository = $2 AND name = $4; \
+             SELECT 3 AS kind, '' AS digest, delete_enabled, write_enabled, read_enabled, list_enabled \
+             FROM deleted_manifests WHERE registry = $1 AND repository = $2 AND digest = $3",
         )
         .bind(registry)
         .bind(name)
@@ -374,12 +385,13 @@ impl Present {
         .bind(tags.first().map(Tag::as_str))
         .fetch_all(&mut **transaction)
         .await?;
-        let mut present = Self { repository: None, manifest: None, tags: HashMap::new() };
+        let mut present = Self { repository: None, manifest: None, tags: HashMap::new(), is_deleted: false };
         for row in &rows {
             let attributes = attributes_of(row)?;
             match (row.try_get::<i64, _>("kind")?, tags.first()) {
                 (0, _) => present.repository = Some(attributes),
                 (1, _) => present.manifest = Some(attributes),
+                (3, _) => present.is_deleted = true,
                 (_, Some(tag)) => {
                     present.tags.insert(tag.clone(), TagEntry { digest: digest_of(row, "digest")?, attributes });
                 }
@@ -395,7 +407,7 @@ impl Present {
     }
 }
 
-async fn put_tag(
+pub(crate) async fn put_tag(
     transaction: &mut Writing,
     registry: &str,
     repository: &str,

@@ -1,10 +1,11 @@
 use std::collections::HashSet;
 
 use postern_access::{ContentState, OperationKind};
-use postern_model::{Digest, Tag};
+use postern_model::{Digest, Tag, Timestamp};
 use sqlx::Row;
 
 use crate::database::detached;
+use crate::deleted::{keep_manifest, keep_tag};
 use crate::group::Writing;
 use crate::manifests::touch_repository;
 use crate::repository::{
@@ -35,7 +36,7 @@ impl Repository {
             let mut transaction = this.inner.database.write().await?;
             let graph = this.referrer_graph(&mut transaction, digest).await?;
             let (removed, links) = this.remove_manifests(&mut transaction, graph).await?;
-            this.close_if_empty(&mut transaction).await?;
+            close_if_empty(&mut transaction, &this.registry_text(), this.name.as_str(), this.inner.now()).await?;
             transaction.commit().await?;
             this.forget(&removed, &links);
             Ok(removed)
@@ -58,13 +59,20 @@ impl Repository {
                 &this.permit,
                 ContentState { repository, tag: Some(entry.attributes), ..ContentState::default() },
             )?;
+            let (now, policies) = (this.inner.now(), this.permit.policies());
+            if policies.soft_delete {
+                keep_tag(&mut transaction, &registry, name, &tag, now).await?;
+            }
             sqlx::query("DELETE FROM tags WHERE registry = $1 AND repository = $2 AND name = $3")
                 .bind(&registry)
                 .bind(name)
                 .bind(tag.as_str())
                 .execute(&mut *transaction)
                 .await?;
-            touch_repository(&mut transaction, &registry, name, this.inner.now()).await?;
+            if policies.retention {
+                note_untagged(&mut transaction, &registry, name, &entry.digest.to_string(), now).await?;
+            }
+            touch_repository(&mut transaction, &registry, name, now).await?;
             transaction.commit().await?;
             this.forget_tags([tag]);
             Ok(entry.digest)
@@ -95,7 +103,7 @@ impl Repository {
             .await?;
             let digests = digests.iter().map(|digest| parse_digest(digest)).collect::<Result<Vec<_>, _>>()?;
             let (removed, links) = this.remove_manifests(&mut transaction, digests).await?;
-            this.close_if_empty(&mut transaction).await?;
+            close_if_empty(&mut transaction, &registry, name, this.inner.now()).await?;
             transaction.commit().await?;
             this.forget(&removed, &links);
             Ok(removed)
@@ -133,7 +141,8 @@ impl Repository {
     }
 
     /// Removes manifests with their tags, and begins the grace of blobs that none of the remaining ones needs.
-    async fn remove_manifests(
+    /// With the soft delete policy on they are kept aside, and their blobs with them.
+    pub(crate) async fn remove_manifests(
         &self,
         transaction: &mut Writing,
         digests: Vec<Digest>,
@@ -145,6 +154,10 @@ impl Repository {
         for digest in digests {
             let text = digest.to_string();
             let manifest = select_manifest_attributes(&mut **transaction, &registry, name, &text).await?;
+            let is_kept = self.permit.policies().soft_delete;
+            if is_kept {
+                keep_manifest(transaction, &registry, name, &text, now).await?;
+            }
             let tags = sqlx::query(
                 "DELETE FROM tags WHERE registry = $1 AND repository = $2 AND digest = $3 \
                  RETURNING name, delete_enabled, write_enabled, read_enabled, list_enabled",
@@ -167,57 +180,23 @@ impl Repository {
                 .bind(&text)
                 .execute(&mut **transaction)
                 .await?;
-            let links: Vec<String> = sqlx::query_scalar(
-                "UPDATE links SET unreferenced_since = $4 \
-                 WHERE registry = $1 AND repository = $2 AND unreferenced_since IS NULL AND digest IN \
-                 (SELECT digest FROM manifest_references \
-                  WHERE registry = $1 AND repository = $2 AND manifest = $3 AND kind = 'blob') \
-                 AND NOT EXISTS (SELECT 1 FROM manifest_references r WHERE r.registry = $1 AND r.repository = $2 \
-                  AND r.digest = links.digest AND r.kind = 'blob' AND r.manifest <> $3) RETURNING digest",
-            )
-            .bind(&registry)
-            .bind(name)
-            .bind(&text)
-            .bind(now.unix_micros())
-            .fetch_all(&mut **transaction)
-            .await?;
-            for link in &links {
-                released.push(parse_digest(link)?);
+            if !is_kept {
+                released.extend(release_blobs(transaction, &registry, name, &text, now).await?);
+                sqlx::query("DELETE FROM quarantine WHERE registry = $1 AND repository = $2 AND digest = $3")
+                    .bind(&registry)
+                    .bind(name)
+                    .bind(&text)
+                    .execute(&mut **transaction)
+                    .await?;
             }
-            sqlx::query("DELETE FROM manifest_references WHERE registry = $1 AND repository = $2 AND manifest = $3")
-                .bind(&registry)
-                .bind(name)
-                .bind(&text)
-                .execute(&mut **transaction)
-                .await?;
-            sqlx::query("DELETE FROM quarantine WHERE registry = $1 AND repository = $2 AND digest = $3")
-                .bind(&registry)
-                .bind(name)
-                .bind(&text)
-                .execute(&mut **transaction)
-                .await?;
             removed.manifests.push(digest);
         }
         removed.tags.sort();
         Ok((removed, released))
     }
 
-    /// Takes the repository out of the catalog with its last manifest.
-    async fn close_if_empty(&self, transaction: &mut Writing) -> Result<(), StoreError> {
-        let (registry, name) = (self.registry_text(), self.name.as_str());
-        sqlx::query(
-            "DELETE FROM repositories WHERE registry = $1 AND name = $2 AND NOT EXISTS \
-             (SELECT 1 FROM manifests WHERE registry = $1 AND repository = $2)",
-        )
-        .bind(&registry)
-        .bind(name)
-        .execute(&mut **transaction)
-        .await?;
-        touch_repository(transaction, &registry, name, self.inner.now()).await
-    }
-
     /// What memory must no longer serve after a removal.
-    fn forget(&self, removed: &Removed, links: &[Digest]) {
+    pub(crate) fn forget(&self, removed: &Removed, links: &[Digest]) {
         self.forget_tags(removed.tags.iter().cloned());
         for digest in &removed.manifests {
             self.inner.manifests.forget(&self.key(*digest));
@@ -227,4 +206,93 @@ impl Repository {
         }
         self.inner.repositories.forget(&self.key(()));
     }
+}
+
+/// Takes the repository out of the catalog with its last manifest.
+pub(crate) async fn close_if_empty(
+    transaction: &mut Writing,
+    registry: &str,
+    repository: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "DELETE FROM repositories WHERE registry = $1 AND name = $2 AND NOT EXISTS \
+         (SELECT 1 FROM manifests WHERE registry = $1 AND repository = $2)",
+    )
+    .bind(registry)
+    .bind(repository)
+    .execute(&mut **transaction)
+    .await?;
+    touch_repository(transaction, registry, repository, now).await
+}
+
+/// Lets go of what a manifest that is gone held: gives the blobs whose grace begins, because nothing else holds them.
+pub(crate) async fn release_blobs(
+    transaction: &mut Writing,
+    registry: &str,
+    repository: &str,
+    manifest: &str,
+    now: Timestamp,
+) -> Result<Vec<Digest>, StoreError> {
+    let links: Vec<String> = sqlx::query_scalar(
+        "UPDATE links SET unreferenced_since = $4 \
+         WHERE registry = $1 AND repository = $2 AND unreferenced_since IS NULL AND digest IN \
+         (SELECT digest FROM manifest_references \
+          WHERE registry = $1 AND repository = $2 AND manifest = $3 AND kind = 'blob') \
+         AND NOT EXISTS (SELECT 1 FROM manifest_references r WHERE r.registry = $1 AND r.repository = $2 \
+          AND r.digest = links.digest AND r.kind = 'blob' AND r.manifest <> $3) RETURNING digest",
+    )
+    .bind(registry)
+    .bind(repository)
+    .bind(manifest)
+    .bind(now.unix_micros())
+    .fetch_all(&mut **transaction)
+    .await?;
+    sqlx::query("DELETE FROM manifest_references WHERE registry = $1 AND repository = $2 AND manifest = $3")
+        .bind(registry)
+        .bind(repository)
+        .bind(manifest)
+        .execute(&mut **transaction)
+        .await?;
+    links.iter().map(|link| parse_digest(link)).collect()
+}
+
+/// Whether something leads to a manifest: a tag, an index, or a manifest that refers to it.
+pub(crate) async fn is_needed(
+    transaction: &mut Writing,
+    registry: &str,
+    repository: &str,
+    digest: &str,
+) -> Result<bool, StoreError> {
+    let needed = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM tags WHERE registry = $1 AND repository = $2 AND digest = $3) \
+         OR EXISTS (SELECT 1 FROM manifests WHERE registry = $1 AND repository = $2 AND subject = $3) \
+         OR EXISTS (SELECT 1 FROM manifest_references r JOIN manifests m \
+         ON m.registry = r.registry AND m.repository = r.repository AND m.digest = r.manifest \
+         WHERE r.registry = $1 AND r.repository = $2 AND r.digest = $3 AND r.kind = 'child')",
+    );
+    Ok(needed.bind(registry).bind(repository).bind(digest).fetch_one(&mut **transaction).await?)
+}
+
+/// Begins the time of a manifest that has just lost its last tag, for the retention policy.
+pub(crate) async fn note_untagged(
+    transaction: &mut Writing,
+    registry: &str,
+    repository: &str,
+    digest: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO untagged (registry, repository, digest, since) SELECT registry, repository, digest, $4 \
+         FROM manifests WHERE registry = $1 AND repository = $2 AND digest = $3 AND NOT EXISTS \
+         (SELECT 1 FROM tags WHERE registry = $1 AND repository = $2 AND digest = $3) \
+         ON CONFLICT (registry, repository, digest) DO UPDATE SET since = excluded.since",
+    )
+    .bind(registry)
+    .bind(repository)
+    .bind(digest)
+    .bind(now.unix_micros())
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
 }

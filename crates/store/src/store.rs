@@ -22,7 +22,7 @@ use crate::manifests::Manifest;
 use crate::reserve::Reserve;
 use crate::uploads::UploadRow;
 use crate::vault::Sealer;
-use crate::{Catalog, Credentials, DeviceLogins, Jobs, Repository, Resources, StoreError, Vault};
+use crate::{Catalog, Credentials, DeletedCatalog, DeviceLogins, Jobs, Repository, Resources, StoreError, Vault};
 
 /// 200 GiB, the emulated service's largest layer.
 ///
@@ -224,6 +224,14 @@ impl Store {
     pub fn catalog(&self, permit: &Permit) -> Result<Catalog, StoreError> {
         match permit.kind() {
             OperationKind::ListCatalog => Ok(Catalog::new(Arc::clone(&self.0), permit.registry())),
+            other => Err(StoreError::NotPermitted(other)),
+        }
+    }
+
+    /// The list of the registry's repositories with soft-deleted content.
+    pub fn deleted_catalog(&self, permit: &Permit) -> Result<DeletedCatalog, StoreError> {
+        match permit.kind() {
+            OperationKind::ListDeletedCatalog => Ok(DeletedCatalog::new(Arc::clone(&self.0), permit.registry())),
             other => Err(StoreError::NotPermitted(other)),
         }
     }

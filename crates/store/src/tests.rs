@@ -1,9 +1,11 @@
 mod collection;
 mod content;
 mod device_logins;
+mod deleted;
 mod jobs;
 mod lists;
 mod resources;
+mod retention;
 mod secrets;
 mod uploads;
 
@@ -15,8 +17,8 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use postern_access::{
-    Caller, Credential, Inputs, Operation, OperationKind, Permit, RepositoryTokenRule, ScopeMapActions, Verified,
-    evaluate,
+    Caller, ContentPolicies, Credential, Inputs, Operation, OperationKind, Permit, RepositoryTokenRule,
+    ScopeMapActions, Verified, evaluate,
 };
 use postern_model::{Algorithm, Clock, Digest, Random, RegistryUid, ResourceUid, Tag, Timestamp};
 use sha2::{Digest as _, Sha256, Sha512};
@@ -134,8 +136,24 @@ fn permit(registry_number: u128, kind: OperationKind, name: &str) -> Permit {
     permit_of(Caller::Admin, registry_number, kind, name)
 }
 
+/// The same in a registry with these policies.
+fn permit_under(policies: ContentPolicies, kind: OperationKind, name: &str) -> Permit {
+    decided(Caller::Admin, policies, 1, kind, name)
+}
+
 fn permit_of(caller: Caller, registry_number: u128, kind: OperationKind, name: &str) -> Permit {
+    decided(caller, ContentPolicies::default(), registry_number, kind, name)
+}
+
+fn decided(
+    caller: Caller,
+    policies: ContentPolicies,
+    registry_number: u128,
+    kind: OperationKind,
+    name: &str,
+) -> Permit {
     let (origin, mut rules) = postern_access::example();
+    rules.policies = policies;
     rules.uid = registry(registry_number);
     rules.network.public_access = true;
     rules.network.default_allow = true;
@@ -151,7 +169,7 @@ fn permit_of(caller: Caller, registry_number: u128, kind: OperationKind, name: &
         },
     )]));
     let operation = match kind {
-        OperationKind::ListCatalog => Operation::registry(kind),
+        OperationKind::ListCatalog | OperationKind::ListDeletedCatalog => Operation::registry(kind),
         _ => Operation::repository(kind, name.parse().unwrap(), None),
     };
     let credential = Credential::Verified(Verified { caller, claim: None, binding: None });

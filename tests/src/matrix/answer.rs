@@ -86,7 +86,7 @@ names! {
     OPERATIONS operation_kind OperationKind {
         Ping, ExchangeToken, IssueToken, ListCatalog, PullManifest, PullBlob, ListReferrers, ListTags, PushBlob, MountBlob,
         PushManifest, DeleteManifest, DeleteBlob, Untag, ReadMetadata, WriteMetadata, WriteQuarantine,
-        DeleteRepository,
+        DeleteRepository, ListDeletedCatalog, ListDeleted, RestoreDeleted,
     }
 }
 
@@ -209,8 +209,8 @@ impl Row {
 fn content_name(cause: ContentCause) -> String {
     match cause {
         ContentCause::Locked { locked, attribute } => format!("{locked:?}.{}", attribute.as_str()),
-        ContentCause::Quarantined { by_tag: true } => "Quarantined.byTag".to_owned(),
-        ContentCause::Quarantined { by_tag: false } => "Quarantined".to_owned(),
+        ContentCause::Quarantined { by_tag: true } => "Quarantine.unseen".to_owned(),
+        ContentCause::Quarantined { by_tag: false } => "Quarantine.refused".to_owned(),
     }
 }
 

@@ -8,8 +8,17 @@ use toml::{Table, Value};
 use super::Row;
 
 /// The files of `specs/access`, in the order in which a request meets the layers.
-const FILES: [&str; 8] =
-    ["ways-in", "trusted-services", "tasks", "import", "authentication", "authorization", "locks", "quarantine"];
+const FILES: [&str; 9] = [
+    "ways-in",
+    "trusted-services",
+    "tasks",
+    "import",
+    "authentication",
+    "authorization",
+    "locks",
+    "quarantine",
+    "soft-delete",
+];
 
 /// One file's rows.
 #[derive(Clone, Debug)]

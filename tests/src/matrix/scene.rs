@@ -113,7 +113,8 @@ impl Row {
             kind @ (OperationKind::Ping
             | OperationKind::ExchangeToken
             | OperationKind::IssueToken
-            | OperationKind::ListCatalog) => Wanted::registry(kind),
+            | OperationKind::ListCatalog
+            | OperationKind::ListDeletedCatalog) => Wanted::registry(kind),
             kind => Wanted::repository(
                 kind,
                 self.operation.repository.parse().expect("a repository name"),
@@ -330,6 +331,7 @@ fn claimed(entries: &[String]) -> TokenClaim {
     for entry in entries {
         match entry.split_once(':') {
             None if entry == "catalog" => claim.catalog = true,
+            None if entry == "deleted-catalog" => claim.deleted_catalog = true,
             None => panic!("`{entry}` is no claim"),
             Some((repository, words)) => {
                 let actions = words.split(',').map(postern_access::Actions::from_scope_word);

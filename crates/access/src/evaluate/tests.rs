@@ -199,8 +199,10 @@ fn a_claim_and_a_right_must_meet_in_one_set() {
             open(&mut rules.network);
             rules.grants = Arc::new(GrantTable::new([(SYSTEM, grant("a", &[held]))]));
         };
-        let claim =
-            TokenClaim { repositories: vec![("team/app".parse().unwrap(), Actions::of(&[claimed]))], catalog: false };
+        let claim = TokenClaim {
+            repositories: vec![("team/app".parse().unwrap(), Actions::of(&[claimed]))],
+            ..TokenClaim::default()
+        };
         let claim = Some(Arc::new(claim));
         let credential = Credential::Verified(Verified { caller: principal(SYSTEM), claim, binding: None });
         let line = [expected.err().unwrap_or_default()];

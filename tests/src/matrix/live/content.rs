@@ -33,6 +33,11 @@ pub(super) fn takes_away(kind: OperationKind) -> bool {
 }
 
 impl Content {
+    /// The tag that everything is under.
+    pub(super) fn tag(&self) -> &str {
+        &self.tag
+    }
+
     /// For every repository of the rows. They all name the same tag.
     pub(super) fn of(rows: &[&Row]) -> Self {
         let tags: BTreeSet<&String> = rows.iter().filter_map(|row| row.operation.tag.as_ref()).collect();

@@ -87,10 +87,11 @@ fn post(host: &str, target: String, fields: &[(&str, &str)]) -> Outgoing {
 /// The scopes that give the row's claim; without one, everything.
 fn scopes(row: &Row) -> String {
     let Some(claim) = &row.caller.claim else {
-        return format!("repository:{}:* registry:catalog:*", row.operation.repository);
+        return format!("repository:{}:* registry:catalog:* registry:deleted_catalog:*", row.operation.repository);
     };
     let scope = |entry: &String| match entry.as_str() {
         "catalog" => "registry:catalog:*".to_owned(),
+        "deleted-catalog" => "registry:deleted_catalog:*".to_owned(),
         entry => format!("repository:{entry}"),
     };
     claim.iter().map(scope).collect::<Vec<_>>().join(" ")

@@ -1,6 +1,7 @@
 //! The request that a row's operation stands for.
 
 use postern_access::OperationKind;
+use serde_json::json;
 
 use super::content::{Content, IMAGE, digest};
 use super::credentials::{Credentials, form};
@@ -67,6 +68,13 @@ pub(super) fn of(row: &Row, target: &Target, content: &Content, credentials: Cre
             outgoing.content_type = Some("application/json");
             outgoing.body = br#"{"listEnabled":true}"#.to_vec();
             ("PATCH", format!("/acr/v1/{repository}"))
+        }
+        OperationKind::ListDeletedCatalog => ("GET", "/acr/v1/_deleted/_catalog".to_owned()),
+        OperationKind::ListDeleted => ("GET", format!("/acr/v1/_deleted/{repository}/_tags")),
+        OperationKind::RestoreDeleted => {
+            outgoing.content_type = Some("application/json");
+            outgoing.body = json!({"tag": content.tag()}).to_string().into();
+            ("POST", format!("/acr/v1/_deleted/{repository}/_manifests/{}", content.manifest_digest))
         }
         OperationKind::WriteQuarantine => {
             outgoing.content_type = Some("application/json");
