@@ -156,6 +156,7 @@ fn rules(prefixes: u32, assignments: u32) -> Result<RegistryRules> {
         anonymous_pull: false,
         arm_tokens_accepted: true,
         scanner_enabled: false,
+        data_endpoint: None,
         policies: ContentPolicies::default(),
         grants: Arc::new(grants),
         tokens: Arc::default(),

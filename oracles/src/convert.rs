@@ -61,6 +61,7 @@ pub fn rules(registry: &Registry, server: &Server) -> RegistryRules {
         anonymous_pull: registry.anonymous,
         arm_tokens_accepted: true,
         scanner_enabled: registry.scanner,
+        data_endpoint: None,
         policies: access::ContentPolicies { quarantine: registry.quarantine, ..access::ContentPolicies::default() },
         grants: Arc::new(GrantTable::new(
             reach.map(|assignment| (principal(assignment.principal), grant(assignment, mode))),

@@ -75,6 +75,7 @@ fn rules(addresses: AddressRanges, grants: GrantTable) -> RegistryRules {
         anonymous_pull: false,
         arm_tokens_accepted: true,
         scanner_enabled: false,
+        data_endpoint: None,
         policies: ContentPolicies::default(),
         grants: Arc::new(grants),
         tokens: Arc::default(),

@@ -110,6 +110,7 @@ pub fn example() -> (Origin, RegistryRules) {
         anonymous_pull: false,
         arm_tokens_accepted: true,
         scanner_enabled: false,
+        data_endpoint: None,
         policies: ContentPolicies::default(),
         grants: Arc::default(),
         tokens: Arc::default(),

@@ -31,6 +31,8 @@ pub struct RegistryRules {
     pub arm_tokens_accepted: bool,
     /// The subscription has the vulnerability scanner's plan.
     pub scanner_enabled: bool,
+    /// The host name of the dedicated data endpoint, lower case and without port, where there is one: `dataEndpointEnabled`.
+    pub data_endpoint: Option<Arc<str>>,
     /// Layer 4, as far as it is not on the content itself.
     pub policies: ContentPolicies,
     /// Role assignments that reach this registry.

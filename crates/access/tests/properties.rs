@@ -296,6 +296,7 @@ impl World {
             anonymous_pull: self.anonymous_pull,
             arm_tokens_accepted: true,
             scanner_enabled: self.scanner,
+            data_endpoint: None,
             policies: ContentPolicies { quarantine: self.quarantine, ..ContentPolicies::default() },
             grants: Arc::new(GrantTable::new(self.grants.iter().cloned())),
             tokens: Arc::new(token.collect::<HashMap<_, _>>()),

@@ -76,9 +76,15 @@ impl Estate {
         if properties.get("dataEndpointEnabled") != Some(&Value::Bool(true)) {
             return Vec::new();
         }
+        vec![self.data_endpoint(registry).into()]
+    }
+
+    /// The host of a registry's dedicated data endpoint, with the port that the suffix has.
+    pub(crate) fn data_endpoint(&self, registry: &Resource) -> String {
         let location = registry.value(&["location"]).and_then(text).unwrap_or_default();
-        let region = location.to_ascii_lowercase().replace(' ', "");
-        vec![format!("{}.{region}.data.{}", registry.id.name().to_ascii_lowercase(), self.suffix()).into()]
+        let region: String = location.chars().filter(char::is_ascii_alphanumeric).collect();
+        let (name, region) = (registry.id.name().to_ascii_lowercase(), region.to_ascii_lowercase());
+        format!("{name}.{region}.data.{}", self.suffix())
     }
 
     /// What `listUsages` answers: the registry's limits and how much of them is used. Storage is the caller's to add.

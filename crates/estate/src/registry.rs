@@ -29,6 +29,8 @@ pub struct RegistryView {
     pub anonymous_pull: bool,
     /// `policies.azureADAuthenticationAsArmPolicy.status` is `enabled`.
     pub arm_tokens_accepted: bool,
+    /// `dataEndpointEnabled`.
+    pub data_endpoint: bool,
     /// `policies`, as far as they are about content. What is quarantined or deleted stays so when its policy cannot be read.
     pub policies: ContentPolicies,
     /// `roleAssignmentMode`; `None` when it cannot be read, then no assignment counts.
@@ -89,6 +91,7 @@ impl RegistryView {
                 true,
                 false,
             ),
+            data_endpoint: reader.flag("dataEndpointEnabled", None).unwrap_or(false),
             policies: reader.policies(),
             mode: reader.word(
                 "roleAssignmentMode",
@@ -119,6 +122,10 @@ impl RegistryView {
             reader.report("anonymousPullEnabled", "needs Standard or Premium: anonymous pull is off");
             self.anonymous_pull = false;
         }
+        if self.data_endpoint && self.sku != Sku::Premium {
+            reader.report("dataEndpointEnabled", "needs Premium: blobs are served by the login server");
+            self.data_endpoint = false;
+        }
         let restricted = !self.public_access || !self.default_allow || !self.subnets.is_empty();
         if restricted && self.sku != Sku::Premium {
             reader.report("networkRuleSet", "needs Premium: the registry stays closed and its exceptions do not count");
@@ -140,6 +147,7 @@ impl RegistryView {
             admin_enabled: false,
             anonymous_pull: false,
             arm_tokens_accepted: false,
+            data_endpoint: false,
             policies: ContentPolicies { quarantine: true, soft_delete: true, ..ContentPolicies::default() },
             mode: None,
         };

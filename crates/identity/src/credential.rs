@@ -214,7 +214,7 @@ impl Identity {
     }
 
     /// The holder of a token as it is now: it may be gone, switched off, or in other groups.
-    fn caller(&self, holder: &TokenHolder, rules: &RegistryRules) -> Result<Caller, InvalidCredential> {
+    pub(crate) fn caller(&self, holder: &TokenHolder, rules: &RegistryRules) -> Result<Caller, InvalidCredential> {
         match holder {
             TokenHolder::Anonymous => Ok(Caller::Anonymous),
             TokenHolder::Admin if rules.admin_enabled => Ok(Caller::Admin),

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use crate::IdentityError;
 use crate::certificates::CertificateAuthority;
 use crate::keys::KeyRing;
+use crate::links::LinkKey;
 use crate::throttle::{PasswordLimits, Throttle};
 use crate::tls::{ServerConfigs, Tls};
 use crate::token::{AuthorityClaims, MANAGED_IDENTITY_TOKEN_SECONDS, REFRESH_TOKEN_SECONDS, RegistryToken};
@@ -85,6 +86,7 @@ pub struct Identity {
     pub(crate) server_authority: CertificateAuthority,
     pub(crate) workload_authority: CertificateAuthority,
     pub(crate) tls: Tls,
+    pub(crate) links: LinkKey,
     pub(crate) registry_tokens: VerifiedTokens<RegistryToken>,
     pub(crate) authority_tokens: VerifiedTokens<AuthorityClaims>,
     /// Principals with the generation of the configuration they were read from.
@@ -107,6 +109,7 @@ impl Identity {
     /// Loads keys and authorities, or makes them the first time, and prepares TLS.
     pub async fn open(options: IdentityOptions) -> Result<Arc<Self>, IdentityError> {
         let IdentityOptions { store, directory, clock, random, settings } = options;
+        let links = LinkKey::load(&store.vault(), random.as_ref()).await?;
         let throttle = Throttle::new(settings.password_limits);
         let (vault, now, tenant) = (store.vault(), clock.now(), settings.tenant);
         let registry_keys = KeyRing::load(&vault, REGISTRY_KEYS, REFRESH_TOKEN_SECONDS, now).await?;
@@ -135,6 +138,7 @@ impl Identity {
             server_authority,
             workload_authority,
             tls,
+            links,
             registry_tokens: VerifiedTokens::new(CACHED_TOKEN_BYTES),
             authority_tokens: VerifiedTokens::new(CACHED_TOKEN_BYTES),
             principals: Cache::new(CACHED_PRINCIPALS),
@@ -168,6 +172,12 @@ impl Identity {
     /// Changes the names that the server's own certificate is for.
     pub fn set_certificate_names(&self, names: Vec<String>, now: Timestamp) -> Result<(), IdentityError> {
         self.tls.set_names(names, &self.server_authority, self.random.as_ref(), now)
+    }
+
+    /// Makes the server's own certificate hold for every name beside this one, `*.eastus.data.azurecr.io` for a data endpoint, if it
+    /// does not yet.
+    pub fn cover(&self, name: &str, now: Timestamp) -> Result<(), IdentityError> {
+        self.tls.cover(name, &self.server_authority, self.random.as_ref(), now)
     }
 
     /// Reads the operator's own certificate and key again. Blocks. When they are not usable, the ones before stay in use.

@@ -41,7 +41,12 @@ pub(crate) struct Tls {
     configs: ServerConfigs,
     certificates: Arc<Certificates>,
     verifier: Arc<dyn ClientCertVerifier>,
+    /// One name is added at a time.
+    covering: Mutex<()>,
 }
+
+/// A name is added for each region that registries are in; there are about sixty.
+const MAX_NAMES: usize = 256;
 
 #[derive(Debug)]
 struct Certificates {
@@ -95,7 +100,7 @@ impl Tls {
             Ok(Arc::new(config))
         };
         let configs = ServerConfigs { registry: config(true)?, plain: config(false)? };
-        Ok(Self { configs, certificates, verifier })
+        Ok(Self { configs, certificates, verifier, covering: Mutex::default() })
     }
 
     pub(crate) fn configs(&self) -> ServerConfigs {
@@ -131,6 +136,31 @@ impl Tls {
     ) -> Result<(), IdentityError> {
         self.certificates.names.store(Arc::new(names));
         self.certificates.renew(authority, random, now)
+    }
+
+    /// Adds the wildcard beside `name` to the names, unless it is there.
+    pub(crate) fn cover(
+        &self,
+        name: &str,
+        authority: &CertificateAuthority,
+        random: &dyn Random,
+        now: Timestamp,
+    ) -> Result<(), IdentityError> {
+        let Some((_, above)) = name.split_once('.') else { return Ok(()) };
+        let is_covered = |names: &[String]| names.iter().any(|known| known.strip_prefix("*.") == Some(above));
+        if is_covered(&self.certificates.names.load()) {
+            return Ok(());
+        }
+        let _covering = self.covering.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut names = self.certificates.names.load().as_ref().clone();
+        if is_covered(&names) {
+            return Ok(());
+        }
+        if names.len() >= MAX_NAMES {
+            return Err(IdentityError::Key("the certificate has too many names"));
+        }
+        names.push(format!("*.{above}"));
+        self.set_names(names, authority, random, now)
     }
 
     /// Reads the operator's own certificate and key again. When they are not usable the ones before stay.

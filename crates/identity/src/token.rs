@@ -227,11 +227,11 @@ const PRINCIPAL_KINDS: [(PrincipalKind, &str); 5] = [
     (PrincipalKind::FirstParty, "firstParty"),
 ];
 
-fn principal_kind(kind: PrincipalKind) -> &'static str {
+pub(crate) fn principal_kind(kind: PrincipalKind) -> &'static str {
     PRINCIPAL_KINDS.iter().find(|(known, _)| *known == kind).map_or("", |(_, name)| name)
 }
 
-fn parse_principal_kind(text: &str) -> Option<PrincipalKind> {
+pub(crate) fn parse_principal_kind(text: &str) -> Option<PrincipalKind> {
     PRINCIPAL_KINDS.iter().find(|(_, name)| *name == text).map(|(kind, _)| *kind)
 }
 

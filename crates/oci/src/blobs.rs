@@ -13,7 +13,7 @@ use crate::route::Want;
 
 const BLOB_TYPE: &str = "application/octet-stream";
 
-/// end-2: a blob, or the part of it that `Range` names.
+/// end-2: a blob, or the part of it that `Range` names; in a registry with a data endpoint a link to it there.
 pub(crate) async fn pull(
     call: &Call,
     permit: &Permit,
@@ -31,6 +31,10 @@ pub(crate) async fn pull(
             .content(&digest, BLOB_TYPE, size)
             .header(ACCEPT_RANGES, "bytes")
             .done());
+    }
+    if let Some(link) = call.data_link(&digest)? {
+        repository.locate_blob(&digest).await?;
+        return Ok(Reply::empty(StatusCode::TEMPORARY_REDIRECT).location(link).digest(&digest).done());
     }
     let blob = repository.open_blob(&digest).await?;
     if is_known(headers, &digest) {

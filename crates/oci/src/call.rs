@@ -6,22 +6,26 @@ use http::request::Parts;
 use http::{HeaderValue, StatusCode};
 use postern_access::{
     Actions, AuthenticationStep, AuthorizationBlocker, AuthorizationStep, Caller, ContentState, Credential, Decision,
-    Inputs, InvalidCredential, Layer, Operation, OperationKind, Origin, Permit, RegistryRules, Verdict, evaluate,
+    Inputs, InvalidCredential, Layer, NetworkStep, Operation, OperationKind, Origin, Permit, RegistryRules, Verdict,
+    Via, WorkloadState, evaluate,
 };
 use postern_audit::Record;
 use postern_identity::{Peer, Throttled};
-use postern_model::{CorrelationId, Timestamp};
+use postern_model::{CorrelationId, Digest, Reference, Timestamp};
 use postern_store::Repository;
 
 use crate::blobs::text;
 use crate::challenge::{ChallengeError, challenge, missing_access};
 use crate::error::{Condition, Refusal};
 use crate::host::Host;
+use crate::query::Pairs;
 use crate::route::Route;
 use crate::wall::OciState;
 
 /// Longest user agent that is passed on to the record.
 const MAX_USER_AGENT_CHARS: usize = 512;
+/// The query parameter of a link to a data endpoint.
+const LINK: &str = "link";
 /// What a record shows for a request whose client went away before the answer.
 const CLIENT_GONE: u16 = 499;
 
@@ -37,6 +41,8 @@ pub(crate) struct Call {
     credential: Credential,
     decision: Decision,
     content: Option<ContentState>,
+    /// It came to the registry's data endpoint.
+    is_data: bool,
     /// Too many wrong passwords came from where this one does: it was not looked at.
     throttled: Option<Throttled>,
     user_agent: Option<Box<str>>,
@@ -61,11 +67,15 @@ impl Call {
             .registry_by_host(host.name())
             .ok_or_else(|| Refusal::new(Condition::UnknownRegistry).with_detail(format!("host `{}`", host.name())))?;
         let now = state.clock.now();
+        let is_data = is_data_endpoint(&rules, &host)?;
         let origin = peer.origin(&state.identity, now);
         // Whoever may not enter must not learn that the path was malformed, either.
-        let operation = route.as_ref().map_or_else(|_| Operation::registry(OperationKind::Ping), Route::operation);
+        let served = route.as_ref().ok().filter(|route| !is_data || matches!(route, Route::PullBlob { .. }));
+        let operation = served.map_or_else(|| Operation::registry(OperationKind::Ping), Route::operation);
         let mut throttled = None;
         let credential = match parts.headers.get(AUTHORIZATION).map(HeaderValue::to_str) {
+            // What a link is, is said by the link.
+            _ if is_data => linked(state, &rules, parts, &operation, now),
             _ if operation.kind.is_token_request() => Credential::None,
             None => Credential::None,
             Some(Err(_)) => Credential::Invalid(InvalidCredential::Malformed),
@@ -93,6 +103,7 @@ impl Call {
             decision,
             content: None,
             user_agent,
+            is_data,
             throttled,
             is_recorded: false,
         })
@@ -150,6 +161,38 @@ impl Call {
         Ok(self.state.store.repository(permit)?)
     }
 
+    /// Whether the request came to the registry's data endpoint.
+    pub(crate) const fn is_data(&self) -> bool {
+        self.is_data
+    }
+
+    /// Where the client is sent for a blob: to the data endpoint, if there is one. Clients that reach the registry by another name than
+    /// its own, or without TLS, may not be able to reach that one at all, and are served here.
+    pub(crate) fn data_link(&self, digest: &Digest) -> Result<Option<String>, Refusal> {
+        let Some(endpoint) = self.rules.data_endpoint.as_ref().filter(|_| !self.is_data) else { return Ok(None) };
+        let is_by_name = *self.host.name() == *self.rules.login_server && !self.host.is_plain();
+        let (true, Credential::Verified(verified), Some(repository)) =
+            (is_by_name, &self.credential, &self.operation.repository)
+        else {
+            return Ok(None);
+        };
+        // Whoever came in by a workload's trust gets a link for that workload.
+        let workload = match (&self.decision.trace.network, &self.origin.workload) {
+            (NetworkStep::Allowed(Via::TrustedService(_)), WorkloadState::Verified(workload)) => Some(workload.uid),
+            _ => None,
+        };
+        let identity = &self.state.identity;
+        if let Err(error) = identity.cover(endpoint, self.now) {
+            tracing::error!(error = %error, host = %endpoint, "the certificate cannot be made to hold for a data endpoint");
+            return Ok(None);
+        }
+        let link = identity
+            .data_link(&self.rules, verified, workload, (repository, digest), self.now)
+            .map_err(|_| Refusal::new(Condition::Unauthorized))?;
+        let host = self.host.named(endpoint);
+        Ok(Some(format!("https://{host}/v2/{repository}/blobs/{digest}?{LINK}={link}")))
+    }
+
     pub(crate) fn state(&self) -> &OciState {
         &self.state
     }
@@ -199,6 +242,8 @@ impl Call {
                 self.origin.address.to_canonical(),
                 self.id,
             )),
+            Layer::Authentication if self.is_data => Refusal::new(Condition::LinkRefused),
+            Layer::Authorization if self.is_data => Refusal::new(Condition::AccessDenied),
             Layer::Authentication if self.operation.kind.is_token_request() => Refusal::new(Condition::TokenRefused),
             Layer::Authentication => self.challenge(match self.credential {
                 Credential::Invalid(_) => ChallengeError::InvalidToken,
@@ -317,6 +362,33 @@ fn addressed(parts: &Parts) -> Option<Host> {
     let mut hosts = parts.headers.get_all(HOST).iter();
     let host = hosts.next()?.to_str().ok()?;
     if hosts.next().is_some() { None } else { Host::parse(host) }
+}
+
+/// Whether the host is the registry's data endpoint, and the one that it has now.
+fn is_data_endpoint(rules: &RegistryRules, host: &Host) -> Result<bool, Refusal> {
+    let name = host.name();
+    if *name == *rules.login_server || !name.contains(".data.") {
+        return Ok(false);
+    }
+    if rules.data_endpoint.as_deref() == Some(name) {
+        return Ok(true);
+    }
+    Err(Refusal::new(Condition::UnknownRegistry).with_detail(format!("host `{name}`")))
+}
+
+/// What the link in a request's query amounts to.
+fn linked(state: &OciState, rules: &RegistryRules, parts: &Parts, operation: &Operation, now: Timestamp) -> Credential {
+    let query = parts.uri.query().unwrap_or_default();
+    let Ok(pairs) = Pairs::parse(query.as_bytes()) else { return Credential::Invalid(InvalidCredential::Malformed) };
+    match (pairs.get(LINK), &operation.repository, &operation.reference) {
+        (Some(link), Some(repository), Some(Reference::Digest(digest))) => {
+            match state.identity.linked(rules, link, (repository, digest), now) {
+                Ok(verified) => Credential::Verified(verified),
+                Err(why) => Credential::Invalid(why),
+            }
+        }
+        _ => Credential::None,
+    }
 }
 
 fn is_subject_to_locks(kind: OperationKind) -> bool {

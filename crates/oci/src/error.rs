@@ -122,6 +122,8 @@ conditions! {
     /// The token endpoint was not given credentials that hold.
     TokenRefused: 401 "UNAUTHORIZED"
         "authentication required, visit https://aka.ms/acr/authorization for more information." [];
+    /// A data endpoint serves links that hold, and nothing else.
+    LinkRefused: 403 "DENIED" "the link does not hold, or not any more: ask the registry's login server for another one" [];
     /// The caller is known and may not.
     AccessDenied: 403 "DENIED" "requested access to the resource is denied" [];
     /// The network rules refuse.

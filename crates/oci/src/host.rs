@@ -38,6 +38,11 @@ impl Host {
         Self { plain: true, ..self }
     }
 
+    /// Another host, by the port that this one is reached at.
+    pub(crate) fn named(&self, name: &str) -> Self {
+        Self { name: name.into(), ..self.clone() }
+    }
+
     /// Whether the client speaks plain HTTP.
     pub(crate) const fn is_plain(&self) -> bool {
         self.plain

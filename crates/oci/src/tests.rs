@@ -4,6 +4,7 @@ mod access;
 mod blobs;
 mod deleted;
 mod import;
+mod links;
 mod manifests;
 mod metadata;
 mod quarantine;

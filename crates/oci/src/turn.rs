@@ -31,11 +31,15 @@ fn class(kind: OperationKind, rates: &RequestRates) -> (&'static str, RequestRat
         | OperationKind::PullManifest
         | OperationKind::PullBlob
         | OperationKind::ListTags
-        | OperationKind::ReadMetadata => ("read", rates.read),
+        | OperationKind::ReadMetadata
+        | OperationKind::ListDeletedCatalog
+        | OperationKind::ListDeleted => ("read", rates.read),
         OperationKind::PushBlob
         | OperationKind::MountBlob
         | OperationKind::PushManifest
-        | OperationKind::WriteMetadata => ("write", rates.write),
+        | OperationKind::WriteMetadata
+        | OperationKind::WriteQuarantine
+        | OperationKind::RestoreDeleted => ("write", rates.write),
         OperationKind::DeleteManifest
         | OperationKind::DeleteBlob
         | OperationKind::Untag

@@ -86,6 +86,12 @@ impl DataPlane {
         let response = match Call::new(&self.0, id, &parts, peer, is_plain, &route) {
             Err(refusal) => refused(refusal, id),
             Ok(mut call) => {
+                // A data endpoint serves blobs, and nothing else.
+                let route = match route {
+                    Ok(Route::PullBlob { .. }) | Err(_) => route,
+                    Ok(_) if call.is_data() => Err(Refusal::new(Condition::UnknownEndpoint)),
+                    route => route,
+                };
                 let outcome = answer(&mut call, route, &parts, body).await;
                 call.settle(&outcome);
                 let response = outcome.unwrap_or_else(|refusal| refused(refusal, id));

@@ -12,8 +12,9 @@ use clap::Args;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use postern_arm::{ArmState, ServiceTags};
 use postern_audit::{Audit, AuditOptions, AuditWriter};
+use postern_estate::types::REGISTRIES;
 use postern_identity::{CertificateFiles, Identity, IdentityOptions, IdentitySettings, PasswordLimits, RequestLimiter};
-use postern_model::TenantId;
+use postern_model::{ResourceId, TenantId};
 use postern_oci::{DataPlane, Importer, OciState};
 use postern_outbound::Outbound;
 use postern_store::{Directory, DirectoryOptions, Journal, Store, StoreOptions};
@@ -183,6 +184,15 @@ impl Running {
             },
         })
         .await?;
+        for registry in directory.list(&ResourceId::root(), REGISTRIES) {
+            // Links from before a restart lead there.
+            if registry.property(&["dataEndpointEnabled"]) == Some(serde_json::Value::Bool(true))
+                && let Some(rules) = directory.registry_by_id(&registry.id)
+                && let Some(endpoint) = &rules.data_endpoint
+            {
+                identity.cover(endpoint, clock.now())?;
+            }
+        }
         let journal = Journal::open(&folder.join(AUDIT_FILE)).await?;
         let options = AuditOptions { keep_days: config.audit.keep_days, max_records: config.audit.max_records };
         let (audit, writer) = Audit::start(journal, options, Arc::clone(&clock));

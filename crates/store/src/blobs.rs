@@ -63,6 +63,13 @@ impl Repository {
         Ok(self.readable_link(digest).await?.size)
     }
 
+    /// The same for a blob that somebody else is about to serve: it is looked at as if it were opened.
+    pub async fn locate_blob(&self, digest: &Digest) -> Result<u64, StoreError> {
+        let size = self.readable_link(digest).await?.size;
+        self.check_blob(digest).await?;
+        Ok(size)
+    }
+
     /// Opens a blob for reading. For [`OperationKind::PullBlob`] and [`OperationKind::PushBlob`].
     pub async fn open_blob(&self, digest: &Digest) -> Result<BlobFile, StoreError> {
         for _ in 0..LINK_ATTEMPTS {

@@ -217,9 +217,9 @@ impl Repository {
     /// Whether there is something to restore, in the right order.
     async fn find_deleted(&self, transaction: &mut Writing, digest: &str, tag: Option<&Tag>) -> Result<(), StoreError> {
         let (registry, name) = (self.registry_text(), self.name.as_str());
-        let subject: Option<Option<String>> = sqlx::query_scalar(
+        let found = sqlx::query(
             "SELECT (SELECT s.digest FROM deleted_manifests s \
-             WHERE s.registry = $1 AND s.repository = $2 AND s.digest = m.subject) \
+             WHERE s.registry = $1 AND s.repository = $2 AND s.digest = m.subject) AS subject \
              FROM deleted_manifests m WHERE m.registry = $1 AND m.repository = $2 AND m.digest = $3",
         )
         .bind(&registry)
@@ -227,9 +227,11 @@ impl Repository {
         .bind(digest)
         .fetch_optional(&mut **transaction)
         .await?;
-        match subject {
-            Some(Some(subject)) => Err(StoreError::SubjectDeleted(Box::new(parse_digest(&subject)?))),
-            Some(None) => Ok(()),
+        match found {
+            Some(row) => match row.try_get::<Option<&str>, _>("subject")? {
+                Some(subject) => Err(StoreError::SubjectDeleted(Box::new(parse_digest(subject)?))),
+                None => Ok(()),
+            },
             // The manifest is there, and its tag may have been deleted alone.
             None => {
                 let found: bool = sqlx::query_scalar(

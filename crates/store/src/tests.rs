@@ -1,7 +1,7 @@
 mod collection;
 mod content;
-mod device_logins;
 mod deleted;
+mod device_logins;
 mod jobs;
 mod lists;
 mod resources;

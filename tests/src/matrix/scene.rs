@@ -196,6 +196,7 @@ impl Row {
             anonymous_pull: registry.anonymous_pull,
             arm_tokens_accepted: true,
             scanner_enabled: registry.scanner_plan,
+            data_endpoint: None,
             policies: ContentPolicies { quarantine: registry.quarantine, ..ContentPolicies::default() },
             grants: Arc::new(GrantTable::new(self.grants(mode))),
             tokens: Arc::new(self.tokens()),

@@ -1,5 +1,8 @@
 //! Host names and what is served under them.
 
+/// One more than any name below the suffix has.
+const MAX_LABELS: usize = 4;
+
 /// The server's names.
 #[derive(Debug, Clone)]
 pub(crate) struct Names {
@@ -11,7 +14,7 @@ pub(crate) struct Names {
 /// names does not let a client reach one class by another's connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Class {
-    /// A registry's login server.
+    /// A registry's login server or its data endpoint.
     Registry,
     /// `localhost` and the suffix itself: resource manager, authority, and the default registry.
     Control,
@@ -79,7 +82,15 @@ impl Names {
             return Some(Class::Control);
         }
         let label = host.strip_suffix(&*self.suffix)?.strip_suffix('.')?;
-        (!label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric())).then_some(Class::Registry)
+        // `myreg`, or its data endpoint: `myreg.eastus.data`.
+        let labels: Vec<&str> = label.splitn(MAX_LABELS, '.').collect();
+        let is_name = |label: &str| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric());
+        match labels.as_slice() {
+            [name] | [name, _, "data"] if labels.iter().all(|label| is_name(label)) && is_name(name) => {
+                Some(Class::Registry)
+            }
+            _ => None,
+        }
     }
 }
 
@@ -132,6 +143,10 @@ mod tests {
             ("127.77.0.4", Some(Class::Control)),
             ("[::1]", Some(Class::Control)),
             ("workload-gateway.azurecr.io.localhost", Some(Class::Gateway)),
+            ("myreg.eastus.data.azurecr.io.localhost", Some(Class::Registry)),
+            ("myreg.eastus.date.azurecr.io.localhost", None),
+            ("x.myreg.eastus.data.azurecr.io.localhost", None),
+            (".eastus.data.azurecr.io.localhost", None),
             ("a.b.azurecr.io.localhost", None),
             (".azurecr.io.localhost", None),
             ("evilazurecr.io.localhost", None),
