@@ -69,7 +69,6 @@ az acr create --resource-group mygroup --name mytarget --sku Premium --output no
     }
 
     /// The digest of an image in `mytarget`.
-    #[expect(clippy::literal_string_with_formatting_args, reason = "skopeo's own template")]
     fn imported(&self, image: &str) -> String {
         let image = format!("docker://{TARGET}/{image}");
         self.containers

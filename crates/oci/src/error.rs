@@ -258,11 +258,13 @@ impl From<StoreError> for Refusal {
         let mut refusal = match &error {
             StoreError::NotFound(Missing::Repository) => Self::new(Condition::NameUnknown),
             StoreError::NotFound(Missing::Tag) => Self::new(Condition::TagUnknown),
-            StoreError::NotFound(Missing::Manifest) => Self::new(Condition::ManifestUnknown),
+            // Nobody is told that there is something behind the tag of a manifest in quarantine.
+            StoreError::NotFound(Missing::Manifest)
+            | StoreError::Locked(ContentCause::Quarantined { by_tag: true }, _) => {
+                Self::new(Condition::ManifestUnknown)
+            }
             StoreError::NotFound(Missing::Blob) => Self::new(Condition::BlobUnknown),
             StoreError::NotFound(Missing::Upload) => Self::new(Condition::UploadUnknown),
-            // Nobody is told that there is something behind the tag.
-            StoreError::Locked(ContentCause::Quarantined { by_tag: true }, _) => Self::new(Condition::ManifestUnknown),
             StoreError::Locked(..) => Self::new(Condition::Disallowed),
             StoreError::MissingBlobs(blobs) => {
                 let digests: Vec<String> = blobs.iter().map(ToString::to_string).collect();

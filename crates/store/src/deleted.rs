@@ -227,27 +227,25 @@ impl Repository {
         .bind(digest)
         .fetch_optional(&mut **transaction)
         .await?;
-        match found {
-            Some(row) => match row.try_get::<Option<&str>, _>("subject")? {
+        if let Some(row) = found {
+            return match row.try_get::<Option<&str>, _>("subject")? {
                 Some(subject) => Err(StoreError::SubjectDeleted(Box::new(parse_digest(subject)?))),
                 None => Ok(()),
-            },
-            // The manifest is there, and its tag may have been deleted alone.
-            None => {
-                let found: bool = sqlx::query_scalar(
-                    "SELECT EXISTS (SELECT 1 FROM deleted_tags t JOIN manifests m \
-                     ON m.registry = t.registry AND m.repository = t.repository AND m.digest = t.digest \
-                     WHERE t.registry = $1 AND t.repository = $2 AND t.digest = $3 AND t.name = $4)",
-                )
-                .bind(&registry)
-                .bind(name)
-                .bind(digest)
-                .bind(tag.map(Tag::as_str))
-                .fetch_one(&mut **transaction)
-                .await?;
-                if found { Ok(()) } else { Err(StoreError::NotFound(Missing::Manifest)) }
-            }
+            };
         }
+        // The manifest is there, and its tag may have been deleted alone.
+        let found: bool = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM deleted_tags t JOIN manifests m \
+             ON m.registry = t.registry AND m.repository = t.repository AND m.digest = t.digest \
+             WHERE t.registry = $1 AND t.repository = $2 AND t.digest = $3 AND t.name = $4)",
+        )
+        .bind(&registry)
+        .bind(name)
+        .bind(digest)
+        .bind(tag.map(Tag::as_str))
+        .fetch_one(&mut **transaction)
+        .await?;
+        if found { Ok(()) } else { Err(StoreError::NotFound(Missing::Manifest)) }
     }
 
     async fn move_back(&self, transaction: &mut Writing, digest: &str) -> Result<(), StoreError> {
