@@ -1,8 +1,9 @@
 //! What a handler leaves unread of a request's body.
 //!
 //! Some clients send a body before they know whether they may: the Azure libraries send each chunk of a blob without a token first, to be
-//! asked for one. An HTTP/1.1 connection that is closed while they still write breaks under their hands before they read the answer. So
-//! the rest is read and thrown away, as far as such a body goes, and only then is answered.
+//! asked for one. An HTTP/1.1 connection that is closed while they still write breaks under their hands before they read the answer, and
+//! some versions of curl do not look at the answer of an HTTP/2 stream that ends while they have not sent all. So the rest is read and
+//! thrown away, as far as such a body goes, and only then is answered.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
 use bytes::Bytes;
-use http::{Request, Version, header};
+use http::{Request, header};
 use http_body_util::BodyExt as _;
 use hyper::body::{Frame, SizeHint};
 use tokio::sync::oneshot;
@@ -29,7 +30,7 @@ struct Returning<B: HttpBody> {
     to: Option<oneshot::Sender<B>>,
 }
 
-/// Has the body given back, where a connection is at stake: in HTTP/2 a refused body ends its own stream only.
+/// Has the body given back.
 pub(super) fn watch<B>(request: Request<B>) -> (Request<Body>, Option<Leftover<B>>)
 where
     B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
@@ -37,7 +38,7 @@ where
 {
     // Who expects to be told to go on has sent nothing yet.
     let waits = request.headers().contains_key(header::EXPECT);
-    if request.version() == Version::HTTP_2 || waits || request.body().is_end_stream() {
+    if waits || request.body().is_end_stream() {
         return (request.map(Body::new), None);
     }
     let (parts, body) = request.into_parts();
