@@ -55,6 +55,10 @@ wait $! || {{ timeout 1 cat <&3 >&2; exit 1; }}"#,
         assert!(said.starts_with("signed in as anna@example.org: "), "{said}");
         let who = "az ad signed-in-user show --query userPrincipalName --output tsv";
         assert_eq!(headless.run(who), "anna@example.org");
+        // A person's token does not make a session of itself.
+        let by_token = "az rest --method post --url https://azurecr.io/postern/v1/deviceLogins/BCDF-GHJK/approve";
+        let refused = headless.refused(by_token);
+        assert!(refused.contains("AuthorizationFailed"), "{refused}");
         let refused = headless.refused(&approve("decline"));
         assert!(!refused.contains("signed in as"), "{refused}");
         let _ = headless.run(&approve("approve"));

@@ -8,13 +8,14 @@ mod users;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts as _, Path, State};
+use axum::response::IntoResponse;
 use axum::routing::{MethodRouter, get, post};
-use axum::{Extension, Router};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST};
 use http::uri::Authority;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
 use postern_access::{InvalidCredential, TokenBinding};
 use postern_model::{Secret, Timestamp};
 use serde_json::{Value, json};
@@ -153,7 +154,7 @@ impl Identity {
     }
 }
 
-/// A request to the token endpoint.
+/// A form that a client sends to the authority.
 struct Asked {
     form: Form,
     /// The URL that the client reaches the authority at.
@@ -162,6 +163,24 @@ struct Asked {
     tenant: String,
     address: IpAddr,
     now: Timestamp,
+}
+
+impl FromRequest<Arc<Identity>> for Asked {
+    type Rejection = Response<Body>;
+
+    async fn from_request(request: Request<Body>, identity: &Arc<Identity>) -> Result<Self, Response<Body>> {
+        let (mut parts, body) = request.into_parts();
+        let tenant = Path::<String>::from_request_parts(&mut parts, identity).await;
+        let Path(tenant) = tenant.map_err(IntoResponse::into_response)?;
+        let base = base_url(identity, &parts.uri, &parts.headers);
+        let address = address_of(parts.extensions.get::<Peer>());
+        let body = Bytes::from_request(Request::from_parts(parts, body), identity).await;
+        let body = body.map_err(IntoResponse::into_response)?;
+        let refused = |error: AuthorityError| error.response(identity);
+        identity.check_tenant(&tenant).map_err(refused)?;
+        let form = Form::parse(&body).map_err(|_| refused(AuthorityError::BadForm))?;
+        Ok(Self { form, base, tenant, address, now: identity.clock.now() })
+    }
 }
 
 impl Asked {
@@ -196,23 +215,12 @@ pub(crate) fn is_audience(text: &str) -> bool {
 }
 
 /// The address that failures are counted by.
-fn address_of(peer: Option<&Extension<Peer>>) -> IpAddr {
+fn address_of(peer: Option<&Peer>) -> IpAddr {
     peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.address)
 }
 
-async fn token(
-    State(identity): State<Arc<Identity>>,
-    Path(tenant): Path<String>,
-    peer: Option<Extension<Peer>>,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response<Body> {
+async fn token(State(identity): State<Arc<Identity>>, asked: Asked) -> Response<Body> {
     let answer = async {
-        identity.check_tenant(&tenant)?;
-        let form = Form::parse(&body).map_err(|_| AuthorityError::BadForm)?;
-        let (base, address) = (base_url(&identity, &uri, &headers), address_of(peer.as_ref()));
-        let asked = Asked { form, base, tenant, address, now: identity.clock.now() };
         match asked.field("grant_type")? {
             "client_credentials" => identity.client_credentials(&asked),
             "password" => users::password(&identity, &asked).await,
@@ -221,9 +229,13 @@ async fn token(
             _ => Err(AuthorityError::UnsupportedGrant),
         }
     };
-    match answer.await {
+    answered(&identity, answer.await)
+}
+
+fn answered(identity: &Identity, answer: Result<Value, AuthorityError>) -> Response<Body> {
+    match answer {
         Ok(body) => reply(StatusCode::OK, &body),
-        Err(error) => error.response(&identity),
+        Err(error) => error.response(identity),
     }
 }
 

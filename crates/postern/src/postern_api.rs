@@ -5,11 +5,12 @@
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Path, Query, State as Extract};
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, Query, State as Extract};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, get, post};
 use axum::{Extension, Router};
-use http::{HeaderMap, StatusCode, header};
+use http::request::Parts;
+use http::{StatusCode, header};
 use postern_access::Principal;
 use postern_audit::Audit;
 use postern_identity::{DeviceRefusal, Identity, Peer};
@@ -58,17 +59,27 @@ fn routes() -> [(&'static str, &'static str, MethodRouter<State>); 5] {
 }
 
 impl State {
-    fn caller(&self, peer: &Peer, headers: &HeaderMap) -> Result<Arc<Principal>, Box<Response>> {
-        let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let now = self.clock.now();
-        self.identity
-            .arm_caller(authorization, &peer.workload(&self.identity, now), now)
-            .map(|caller| caller.principal)
-            .map_err(|refusal| error(StatusCode::UNAUTHORIZED, "AuthenticationFailed", &refusal.to_string()).into())
-    }
-
     fn may(&self, caller: &Principal, action: &str, scope: &ResourceId) -> bool {
         self.directory.with_estate(|estate| estate.rights(&ids_of(caller)).may(action, scope))
+    }
+}
+
+/// Whoever proved who they are to the resource manager.
+struct Caller(Arc<Principal>);
+
+impl FromRequestParts<State> for Caller {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &State) -> Result<Self, Response> {
+        let Extension(peer) = Extension::<Peer>::from_request_parts(parts, state).await.map_err(|_| {
+            error(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError", "where the request comes from is unknown")
+        })?;
+        let authorization = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let now = state.clock.now();
+        let caller = state.identity.arm_caller(authorization, &peer.workload(&state.identity, now), now);
+        caller
+            .map(|caller| Self(caller.principal))
+            .map_err(|refusal| error(StatusCode::UNAUTHORIZED, "AuthenticationFailed", &refusal.to_string()))
     }
 }
 
@@ -77,16 +88,7 @@ fn ids_of(caller: &Principal) -> Vec<PrincipalId> {
     std::iter::once(caller.id).chain(caller.groups.iter().copied()).collect()
 }
 
-async fn decision(
-    Extract(state): Extract<State>,
-    Extension(peer): Extension<Peer>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Response {
-    let caller = match state.caller(&peer, &headers) {
-        Ok(caller) => caller,
-        Err(refusal) => return *refusal,
-    };
+async fn decision(Extract(state): Extract<State>, Caller(caller): Caller, Path(id): Path<String>) -> Response {
     // Somebody else's decision, an unknown one and a malformed id look the same.
     let hidden = || error(StatusCode::NOT_FOUND, "NotFound", "there is no such decision, or you may not see it");
     let Ok(id) = id.parse::<CorrelationId>() else { return hidden() };
@@ -112,16 +114,7 @@ async fn decision(
     if own || readable { answer(found) } else { hidden() }
 }
 
-async fn explain(
-    Extract(state): Extract<State>,
-    Extension(peer): Extension<Peer>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    let caller = match state.caller(&peer, &headers) {
-        Ok(caller) => caller,
-        Err(refusal) => return *refusal,
-    };
+async fn explain(Extract(state): Extract<State>, Caller(caller): Caller, body: Bytes) -> Response {
     let question: Question = match serde_json::from_slice(&body) {
         Ok(question) => question,
         Err(failure) => return error(StatusCode::BAD_REQUEST, "InvalidRequestContent", &failure.to_string()),
@@ -155,16 +148,7 @@ struct ExportQuery {
     scope: Option<String>,
 }
 
-async fn export(
-    Extract(state): Extract<State>,
-    Extension(peer): Extension<Peer>,
-    Query(query): Query<ExportQuery>,
-    headers: HeaderMap,
-) -> Response {
-    let caller = match state.caller(&peer, &headers) {
-        Ok(caller) => caller,
-        Err(refusal) => return *refusal,
-    };
+async fn export(Extract(state): Extract<State>, Caller(caller): Caller, Query(query): Query<ExportQuery>) -> Response {
     let scope = match query.scope.as_deref().map_or_else(|| Ok(ResourceId::root()), str::parse) {
         Ok(scope) => scope,
         Err(failure) => return error(StatusCode::BAD_REQUEST, "InvalidParameter", &format!("scope: {failure}")),
@@ -184,18 +168,15 @@ struct Approval {
     user: Option<String>,
 }
 
-/// Everybody may let a device act as themselves; as somebody else, who may set that one's password.
+/// A device's session outlasts the token that approves it by far. So this is for who may set the password of whom it shall act as, also
+/// for oneself: a person approves with their own password, on the authority's page.
 async fn approve_device(
     Extract(state): Extract<State>,
+    Caller(caller): Caller,
     Extension(peer): Extension<Peer>,
     Path(code): Path<String>,
-    headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let caller = match state.caller(&peer, &headers) {
-        Ok(caller) => caller,
-        Err(refusal) => return *refusal,
-    };
     let approval = if body.is_empty() { Ok(Approval::default()) } else { serde_json::from_slice(&body) };
     let approval = match approval {
         Ok(approval) => approval,
@@ -207,23 +188,21 @@ async fn approve_device(
     };
     let owner = state.directory.principal(principal).and_then(|found| found.owner);
     let may = |id: &ResourceId| state.may(&caller, &format!("{}/write", id.resource_type().unwrap_or_default()), id);
-    if principal != caller.id && !owner.is_some_and(|id| may(&id)) {
-        let message = "you may let a device act as yourself only, not as somebody else";
+    if !owner.is_some_and(|id| may(&id)) {
+        let message = "this is for who may change the directory: approve with your password on the page of the sign-in";
         return error(StatusCode::FORBIDDEN, "AuthorizationFailed", message);
     }
     answer_device(&state, &peer, &code, Some(principal)).await
 }
 
+/// Whoever knows the code may decline.
 async fn decline_device(
     Extract(state): Extract<State>,
+    Caller(_): Caller,
     Extension(peer): Extension<Peer>,
     Path(code): Path<String>,
-    headers: HeaderMap,
 ) -> Response {
-    match state.caller(&peer, &headers) {
-        Ok(_) => answer_device(&state, &peer, &code, None).await,
-        Err(refusal) => *refusal,
-    }
+    answer_device(&state, &peer, &code, None).await
 }
 
 async fn answer_device(state: &State, peer: &Peer, code: &str, principal: Option<PrincipalId>) -> Response {

@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, State};
+use axum::extract::State;
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY};
-use http::{HeaderMap, HeaderValue, Response, StatusCode, Uri};
+use http::{HeaderValue, Response, StatusCode};
 use postern_store::StoreError;
 use serde_json::{Value, json};
 
 use super::refusal::AuthorityError;
-use super::{Asked, address_of, base_url, reply, users};
+use super::{Asked, address_of, answered, users};
 use crate::Identity;
 use crate::device::{DEVICE_CODE_SECONDS, DeviceOutcome, DeviceRefusal};
 use crate::issue::Form;
@@ -28,21 +28,10 @@ const PAGE_POLICY: &str =
     "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// `POST /{tenant}/oauth2/v2.0/devicecode`
-pub(super) async fn begin(
-    State(identity): State<Arc<Identity>>,
-    Path(tenant): Path<String>,
-    peer: Option<Extension<Peer>>,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response<Body> {
+pub(super) async fn begin(State(identity): State<Arc<Identity>>, asked: Asked) -> Response<Body> {
     let answer = async {
-        identity.check_tenant(&tenant)?;
-        let form = Form::parse(&body).map_err(|_| AuthorityError::BadForm)?;
-        let (base, address) = (base_url(&identity, &uri, &headers), address_of(peer.as_ref()));
-        let asked = Asked { form, base, tenant, address, now: identity.clock.now() };
         let client = users::public_client(&asked)?;
-        let codes = identity.begin_device_login(client, asked.audience()?, address).await.map_err(failed)?;
+        let codes = identity.begin_device_login(client, asked.audience()?, asked.address).await.map_err(failed)?;
         let page = format!("{}{PAGE_PATH}", asked.base);
         Ok(json!({
             "user_code": codes.user,
@@ -57,10 +46,7 @@ pub(super) async fn begin(
             ),
         }))
     };
-    match answer.await {
-        Ok(body) => reply(StatusCode::OK, &body),
-        Err(error) => AuthorityError::response(&error, &identity),
-    }
+    answered(&identity, answer.await)
 }
 
 /// `grant_type=urn:ietf:params:oauth:grant-type:device_code`
@@ -106,7 +92,7 @@ pub(super) async fn approve(
     let (Some(code), Some(name), Some(password)) = fields else {
         return html(StatusCode::BAD_REQUEST, "Fill in all three fields.", FORM);
     };
-    match identity.approve_by_password(code, name, password, address_of(peer.as_ref())).await {
+    match identity.approve_by_password(code, name, password, address_of(peer.as_deref())).await {
         Ok(Ok(())) => html(StatusCode::OK, "The device is signed in. You can close this page.", ""),
         // Whether the name or the password is wrong, or the account disabled, is not said.
         Ok(Err(_)) => html(StatusCode::FORBIDDEN, "The user name or the password is not right.", FORM),
