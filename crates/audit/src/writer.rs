@@ -266,7 +266,11 @@ impl Writer {
         }
         while let Err(error) = self.journal.append(entries).await {
             metrics::counter!("postern_audit_write_failures_total").increment(1);
-            tracing::error!(error = %error, records = entries.len(), "audit records cannot be written, trying again");
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                records = entries.len(),
+                "audit records cannot be written, trying again",
+            );
             tokio::time::sleep(RETRY_AFTER).await;
         }
     }

@@ -50,6 +50,10 @@ impl Store {
                     Ok(())
                 })
                 .await?;
+                // The log of writes may hold as much as is missing, and does not give it back before all of it has a place.
+                if let Err(error) = self.inner().database.empty_log().await {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "the database's log cannot be emptied");
+                }
                 self.collect_in_batches(now, BATCH_WHEN_FULL).await
             }
             collected => collected,
@@ -110,6 +114,7 @@ impl Store {
                 "DELETE FROM deleted_manifests WHERE registry = $1",
                 "DELETE FROM deleted_tags WHERE registry = $1",
                 "DELETE FROM untagged WHERE registry = $1",
+                "DELETE FROM deleted_repositories WHERE registry = $1",
                 "DELETE FROM repositories WHERE registry = $1",
                 "UPDATE links SET unreferenced_since = 0 WHERE registry = $1",
                 // Past their lifetime: unknown from now on, collected with the next collection.

@@ -21,6 +21,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The write-ahead log is cut back to this size after a burst.
 const JOURNAL_LIMIT_BYTES: &str = "67108864";
 
+pub(crate) const EMPTY_LOG: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
+
 const MIGRATIONS: [(i64, &str, &str); 5] = [
     (1, "first", include_str!("../migrations/0001_first.sql")),
     (2, "jobs", include_str!("../migrations/0002_jobs.sql")),
@@ -61,6 +63,11 @@ impl Database {
     /// Begins a write. It is the only one until it is committed or dropped.
     pub(crate) async fn write(&self) -> Result<Writing, StoreError> {
         self.writer.begin().await
+    }
+
+    /// Brings what is in the write-ahead log to its place, and cuts the log to nothing.
+    pub(crate) async fn empty_log(&self) -> Result<(), StoreError> {
+        self.writer.run_alone(EMPTY_LOG).await
     }
 
     pub(crate) async fn close(&self) {

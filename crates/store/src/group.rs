@@ -61,6 +61,14 @@ impl Writer {
         Ok(writing)
     }
 
+    /// Runs what cannot be part of a transaction.
+    pub(crate) async fn run_alone(&self, statement: &'static str) -> Result<(), StoreError> {
+        let mut turn = self.turn.lock().await;
+        let turn = turn.as_mut().ok_or(StoreError::Interrupted)?;
+        turn.finish().await;
+        Ok(turn.run(statement).await?)
+    }
+
     /// Commits what is open if nobody comes after it who would.
     async fn settle(self: Arc<Self>) {
         let mut turn = self.turn.lock().await;

@@ -11,7 +11,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSy
 use sqlx::{Row as _, SqlStr};
 
 use crate::StoreError;
-use crate::database::{make_private, pool_options};
+use crate::database::{EMPTY_LOG, make_private, pool_options};
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 const MIGRATIONS: [(i64, &str, &str); 2] = [
@@ -96,7 +96,18 @@ impl Journal {
     }
 
     /// Appends a batch in one transaction.
+    ///
+    /// # Errors
+    /// [`StoreError::is_storage_full`] on a full disk. The log gave back then what it can, so that the next try may succeed.
     pub async fn append(&self, entries: &[JournalEntry]) -> Result<(), StoreError> {
+        let appended = self.insert(entries).await;
+        if appended.as_ref().is_err_and(StoreError::is_storage_full) {
+            sqlx::query(EMPTY_LOG).execute(&self.pool).await?;
+        }
+        appended
+    }
+
+    async fn insert(&self, entries: &[JournalEntry]) -> Result<(), StoreError> {
         let Some(time) = entries.iter().map(|entry| entry.time).max() else { return Ok(()) };
         let newest_ms = entries.iter().filter_map(|entry| entry.id.unix_ms()).max().unwrap_or(0);
         let is_late = |entry: &&JournalEntry| {

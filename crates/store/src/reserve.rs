@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::StoreError;
 
 const FILE: &str = "reserve";
-const BYTES: usize = 1 << 20;
+/// As much as the metadata's log may hold: what is in it has to find room in the database's file.
+const BYTES: usize = 4 << 20;
 
 /// Room on the disk that is set aside.
 ///
