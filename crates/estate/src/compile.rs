@@ -70,10 +70,10 @@ impl Estate {
             admin_enabled: view.admin_enabled,
             anonymous_pull: view.anonymous_pull,
             arm_tokens_accepted: view.arm_tokens_accepted,
-            data_endpoint: view.data_endpoint.then(|| {
-                let host = self.data_endpoint(registry);
-                host.split(':').next().unwrap_or_default().into()
-            }),
+            data_endpoint: self
+                .data_endpoint(registry)
+                .filter(|_| view.data_endpoint)
+                .map(|host| host.split(':').next().unwrap_or_default().into()),
             policies: view.policies,
             scanner_enabled: registry.id.subscription().is_some_and(|subscription| self.scanner_enabled(subscription)),
             grants: Arc::new(grants),

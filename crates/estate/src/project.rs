@@ -10,6 +10,9 @@ use crate::{ApiVersion, Document, Estate, RegistryView, Resource, Sku};
 const STATELESS: [&str; 4] =
     ["microsoft.authorization/", "microsoft.graph/", "microsoft.security/", "microsoft.insights/"];
 
+/// Source: RFC 1035 §2.3.4.
+const MAX_LABEL_BYTES: usize = 63;
+
 impl Estate {
     /// The document as an answer shows it: what the version does not know is left out, defaults and computed properties are
     /// filled in.
@@ -76,15 +79,16 @@ impl Estate {
         if properties.get("dataEndpointEnabled") != Some(&Value::Bool(true)) {
             return Vec::new();
         }
-        vec![self.data_endpoint(registry).into()]
+        self.data_endpoint(registry).map(Value::from).into_iter().collect()
     }
 
-    /// The host of a registry's dedicated data endpoint, with the port that the suffix has.
-    pub(crate) fn data_endpoint(&self, registry: &Resource) -> String {
+    /// The host of a registry's dedicated data endpoint, with the port that the suffix has; `None` where the location cannot be part of a
+    /// host's name.
+    pub(crate) fn data_endpoint(&self, registry: &Resource) -> Option<String> {
         let location = registry.value(&["location"]).and_then(text).unwrap_or_default();
         let region: String = location.chars().filter(char::is_ascii_alphanumeric).collect();
         let (name, region) = (registry.id.name().to_ascii_lowercase(), region.to_ascii_lowercase());
-        format!("{name}.{region}.data.{}", self.suffix())
+        (1..=MAX_LABEL_BYTES).contains(&region.len()).then(|| format!("{name}.{region}.data.{}", self.suffix()))
     }
 
     /// What `listUsages` answers: the registry's limits and how much of them is used. Storage is the caller's to add.

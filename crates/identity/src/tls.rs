@@ -134,8 +134,9 @@ impl Tls {
         random: &dyn Random,
         now: Timestamp,
     ) -> Result<(), IdentityError> {
-        self.certificates.names.store(Arc::new(names));
-        self.certificates.renew(authority, random, now)
+        let before = self.certificates.names.swap(Arc::new(names));
+        // Names that no certificate can be made for would be in the way of every renewal.
+        self.certificates.renew(authority, random, now).inspect_err(|_| self.certificates.names.store(before))
     }
 
     /// Adds the wildcard beside `name` to the names, unless it is there.

@@ -189,8 +189,9 @@ impl Running {
             if registry.property(&["dataEndpointEnabled"]) == Some(serde_json::Value::Bool(true))
                 && let Some(rules) = directory.registry_by_id(&registry.id)
                 && let Some(endpoint) = &rules.data_endpoint
+                && let Err(error) = identity.cover(endpoint, clock.now())
             {
-                identity.cover(endpoint, clock.now())?;
+                tracing::error!(error = %error, host = %endpoint, "the certificate cannot be made to hold for a data endpoint");
             }
         }
         let journal = Journal::open(&folder.join(AUDIT_FILE)).await?;
@@ -364,7 +365,12 @@ fn collect(store: Store, interval: Duration) -> AbortHandle {
         loop {
             match store.collect_garbage(clock.now()).await {
                 Ok(collected) => tracing::debug!(?collected, "collected"),
-                Err(error) => tracing::error!(error = %error, "unreferenced content cannot be reclaimed"),
+                Err(error) => {
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "unreferenced content cannot be reclaimed"
+                    );
+                }
             }
             if let Err(error) = store.jobs().expire().await {
                 tracing::error!(error = %error, "ends of jobs cannot be forgotten");

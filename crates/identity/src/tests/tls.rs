@@ -203,3 +203,13 @@ async fn an_operators_certificate_is_shown_under_its_names() {
     let missing = CertificateFiles { certificate: folder.path().join("absent"), key: files.key.clone() };
     assert!(open(&missing).is_err());
 }
+
+#[tokio::test]
+async fn names_that_no_certificate_can_have_are_not_kept() {
+    let bench = Bench::new().await;
+    let name = |region: &str| format!("registry.{region}.data.example.org");
+    assert!(bench.identity.cover(&name(&"a".repeat(70_000)), bench.now()).is_err());
+    bench.identity.cover(&name("eastus"), bench.now()).unwrap();
+    bench.pass(365 * 24 * 3600);
+    bench.identity.maintain(bench.now()).await.unwrap();
+}
