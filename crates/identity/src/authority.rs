@@ -137,7 +137,16 @@ impl Identity {
                     _ => AuthorityError::WrongSecret(client_id),
                 })
             }
-            (None, Some(assertion)) => assertion::check(self, client_id, &assertion, asked),
+            (None, Some(assertion)) => {
+                // Looking at one takes work, and whoever sends bad ones guesses.
+                let mut outcome = Err(AuthorityError::Internal);
+                let check = || {
+                    outcome = assertion::check(self, client_id, &assertion, asked);
+                    outcome.as_ref().map(drop).map_err(|_| InvalidCredential::WrongPassword)
+                };
+                let _counted = self.throttle.attempt(asked.address, &client_id.to_string(), asked.now, check)?;
+                outcome
+            }
             (None, None) => Err(AuthorityError::MissingField("client_secret")),
             // Whichever of them holds: a client that sends two proofs does not say what it means.
             (Some(_), Some(_)) => Err(AuthorityError::BadForm),

@@ -159,8 +159,13 @@ impl Identity {
             DeviceState::Expired => DeviceOutcome::Expired,
             DeviceState::Unknown => DeviceOutcome::Unknown,
             DeviceState::Declined => DeviceOutcome::Declined,
-            DeviceState::Approved { principal, uid, audience } => {
-                let holder = self.holder(principal).filter(|holder| holder.resource.uid == uid && holder.known.enabled);
+            DeviceState::Approved { principal, uid, approved, audience } => {
+                // Another password ends what was approved before, too.
+                let holds = |holder: &Holder| {
+                    let is_older = self.secret_set(holder).is_none_or(|set| set <= approved);
+                    holder.resource.uid == uid && holder.known.enabled && is_older
+                };
+                let holder = self.holder(principal).filter(holds);
                 holder.map_or(DeviceOutcome::Declined, |holder| DeviceOutcome::Approved(holder, audience))
             }
         })

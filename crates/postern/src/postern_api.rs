@@ -23,6 +23,7 @@ use crate::explain::Question;
 use crate::places::Places;
 
 const MAX_BODY_BYTES: usize = 64 << 10;
+const WRITE_USERS: &str = "Microsoft.Graph/users/write";
 const READ_REGISTRY: &str = "Microsoft.ContainerRegistry/registries/read";
 
 #[derive(Clone)]
@@ -155,8 +156,7 @@ async fn export(Extract(state): Extract<State>, Caller(caller): Caller, Query(qu
     };
     let documents = state.directory.with_estate(|estate| {
         let rights = estate.rights(&ids_of(&caller));
-        let may = |id: &ResourceId| rights.may(&format!("{}/read", id.resource_type().unwrap_or_default()), id);
-        postern_estate::export(estate, &scope, may)
+        postern_estate::export(estate, &scope, |action, id| rights.may(action, id))
     });
     answer(documents.to_string())
 }
@@ -182,17 +182,18 @@ async fn approve_device(
         Ok(approval) => approval,
         Err(failure) => return error(StatusCode::BAD_REQUEST, "InvalidRequestContent", &failure.to_string()),
     };
-    let principal = match approval.user.map_or(Ok(caller.id), |name| state.identity.sign_in_name(&name)) {
-        Ok(principal) => principal,
-        Err(refusal) => return device_refused(&refusal),
-    };
-    let owner = state.directory.principal(principal).and_then(|found| found.owner);
+    let named = approval.user.map_or(Ok(caller.id), |name| state.identity.sign_in_name(&name));
+    let owner = named.as_ref().ok().and_then(|id| state.directory.principal(*id)?.owner);
     let may = |id: &ResourceId| state.may(&caller, &format!("{}/write", id.resource_type().unwrap_or_default()), id);
-    if !owner.is_some_and(|id| may(&id)) {
+    // Whoever may change nobody is not told who there is either.
+    if !owner.map_or_else(|| state.may(&caller, WRITE_USERS, &ResourceId::root()), |id| may(&id)) {
         let message = "this is for who may change the directory: approve with your password on the page of the sign-in";
         return error(StatusCode::FORBIDDEN, "AuthorizationFailed", message);
     }
-    answer_device(&state, &peer, &code, Some(principal)).await
+    match named {
+        Ok(principal) => answer_device(&state, &peer, &code, Some(principal)).await,
+        Err(refusal) => device_refused(&refusal),
+    }
 }
 
 /// Whoever knows the code may decline.

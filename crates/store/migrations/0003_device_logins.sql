@@ -9,6 +9,7 @@ CREATE TABLE device_logins (
     begun BIGINT NOT NULL,
     expires BIGINT NOT NULL,
     declined BOOLEAN NOT NULL,
+    answered BIGINT,
     principal TEXT,
     uid TEXT
 );

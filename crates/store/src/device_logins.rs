@@ -56,6 +56,8 @@ pub enum DeviceState {
         principal: PrincipalId,
         /// The immutable id of the principal's resource when it was approved.
         uid: ResourceUid,
+        /// When it was approved.
+        approved: Timestamp,
         /// What the token is for.
         audience: String,
     },
@@ -152,7 +154,7 @@ impl DeviceLogins {
         detached(async move {
             let mut transaction = inner.database.write().await?;
             let changed = sqlx::query(
-                "UPDATE device_logins SET declined = $3, principal = $4, uid = $5 \
+                "UPDATE device_logins SET declined = $3, principal = $4, uid = $5, answered = $2 \
                  WHERE user_code = $1 AND expires > $2 AND principal IS NULL AND NOT declined",
             )
             .bind(user_code)
@@ -173,7 +175,7 @@ impl DeviceLogins {
     pub async fn poll(&self, device: &Secret, client: Uuid) -> Result<DeviceState, StoreError> {
         let device = hash(device);
         let row = sqlx::query(
-            "SELECT expires, declined, audience, principal, uid FROM device_logins WHERE device = $1 AND client = $2",
+            "SELECT expires, declined, audience, answered, principal, uid FROM device_logins WHERE device = $1 AND client = $2",
         )
         .bind(&device[..])
         .bind(client.to_string())
@@ -194,6 +196,7 @@ impl DeviceLogins {
         let corrupt = || StoreError::Corrupt("device login");
         let principal = principal.parse().map_err(|_| corrupt())?;
         let uid = Uuid::try_parse(uid).map(ResourceUid).map_err(|_| corrupt())?;
+        let approved = Timestamp::from_unix_micros(row.try_get::<Option<i64>, _>("answered")?.ok_or_else(corrupt)?);
         let (inner, audience) = (Arc::clone(&self.0), row.try_get("audience")?);
         detached(async move {
             let mut transaction = inner.database.write().await?;
@@ -201,7 +204,7 @@ impl DeviceLogins {
             // Of two who ask at once, one gets it.
             let ended = ended.execute(&mut *transaction).await?.rows_affected() == 1;
             transaction.commit().await?;
-            let approved = DeviceState::Approved { principal, uid, audience };
+            let approved = DeviceState::Approved { principal, uid, approved, audience };
             Ok(if ended { approved } else { DeviceState::Unknown })
         })
         .await

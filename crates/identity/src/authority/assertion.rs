@@ -133,7 +133,9 @@ fn key_of(identity: &Identity, known: &Known, client: Uuid, header: &Header, now
         }
     };
     let own = known.owner.as_ref().and_then(|owner| identity.directory.resource(owner));
-    let certificates = own.into_iter().chain(application(identity, client)).flat_map(|one| certificates(&one, now));
+    // The applications are looked through only where the principal's own do not fit.
+    let applications = std::iter::once_with(|| application(identity, client)).flatten();
+    let certificates = own.into_iter().chain(applications).flat_map(|one| certificates(&one, now));
     let certificate = certificates.take(MAX_CERTIFICATES).find(|der| is_named(der))?;
     let (_, certificate) = X509Certificate::from_der(&certificate).ok()?;
     let seconds = now.unix_seconds();

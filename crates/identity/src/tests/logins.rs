@@ -27,8 +27,12 @@ fn encode(fields: &[(&str, &str)]) -> String {
 }
 
 async fn post(bench: &Bench, fields: &[(&str, &str)]) -> (u16, Value) {
+    post_from([192, 0, 2, 1], bench, fields).await
+}
+
+async fn post_from(address: [u8; 4], bench: &Bench, fields: &[(&str, &str)]) -> (u16, Value) {
     let path = format!("/{TENANT}/oauth2/v2.0/token");
-    let from = peer([192, 0, 2, 1], PeerCertificate::None);
+    let from = peer(address, PeerCertificate::None);
     let (status, _, answer) = send(bench, from, "POST", &path, &encode(fields)).await;
     (status.as_u16(), answer)
 }
@@ -230,6 +234,10 @@ async fn put_certificates(bench: &Bench, entries: Value) {
 }
 
 async fn assert_with(bench: &Bench, client: &str, assertion: &str) -> (u16, Value) {
+    assert_from([192, 0, 2, 1], bench, client, assertion).await
+}
+
+async fn assert_from(address: [u8; 4], bench: &Bench, client: &str, assertion: &str) -> (u16, Value) {
     let fields = [
         ("grant_type", "client_credentials"),
         ("client_id", client),
@@ -237,7 +245,7 @@ async fn assert_with(bench: &Bench, client: &str, assertion: &str) -> (u16, Valu
         ("client_assertion_type", ASSERTION),
         ("scope", "https://management.azure.com/.default"),
     ];
-    post(bench, &fields).await
+    post_from(address, bench, &fields).await
 }
 
 #[tokio::test]
@@ -284,8 +292,8 @@ async fn a_program_with_a_certificate() {
         ("too long", "a".repeat(33 * 1024)),
         ("a token of the authority", bench.pusher_token(ARM).expose().to_owned()),
     ];
-    for (what, assertion) in &bad {
-        let (status, answer) = assert_with(&bench, &client, assertion).await;
+    for (number, (what, assertion)) in (1..).zip(&bad) {
+        let (status, answer) = assert_from([198, 51, 100, number], &bench, &client, assertion).await;
         assert_eq!((status, &answer["error_codes"]), (401, &json!([700_027])), "{what}: {answer}");
         assert!(answer.get("access_token").is_none());
     }
@@ -298,6 +306,12 @@ async fn a_program_with_a_certificate() {
     // Somebody else, with a certificate of the first.
     assert_eq!(assert_with(&bench, &USER_CLIENT.to_string(), &good).await.0, 401);
     assert_eq!(assert_with(&bench, &STRANGER.to_string(), &good).await.0, 400);
+    // Whoever sends many bad ones waits, as with passwords.
+    let guesser = [203, 0, 113, 1];
+    for _ in 0..10 {
+        assert_eq!(assert_from(guesser, &bench, &client, &bad[0].1).await.0, 401);
+    }
+    assert_eq!(assert_from(guesser, &bench, &client, &good).await.0, 429);
     let both = [
         ("grant_type", "client_credentials"),
         ("client_id", client.as_str()),
@@ -395,6 +409,17 @@ async fn an_approval_does_not_outlive_its_time_or_its_user() {
         let (status, refused) = redeem(&bench, &text(&begun, "device_code")).await;
         assert_eq!((status, &refused["error"]), (400, &json!("authorization_declined")), "{name}");
     }
+}
+
+#[tokio::test]
+async fn an_approval_does_not_outlive_the_password() {
+    let bench = with_anna().await;
+    let begun = begin_device(&bench, AZ).await.1;
+    approve(&bench, &text(&begun, "user_code"), Some(ANNA)).await.unwrap();
+    bench.pass(1);
+    bench.identity.set_user_password(PrincipalId(ANNA), Secret::new("another horse")).await.unwrap();
+    let (status, refused) = redeem(&bench, &text(&begun, "device_code")).await;
+    assert_eq!((status, &refused["error"]), (400, &json!("authorization_declined")));
 }
 
 #[tokio::test]

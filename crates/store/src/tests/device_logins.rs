@@ -43,8 +43,11 @@ async fn the_first_answer_counts_and_an_approval_is_told_once() {
     assert_eq!(other, DeviceState::Unknown, "another client");
     drop(logins);
     let bench = bench.reopen().await;
-    let approved = DeviceState::Approved { principal: PRINCIPAL, uid: UID, audience: "https://example.org".into() };
-    assert_eq!(poll(&bench, "AAAA").await, approved);
+    let DeviceState::Approved { principal, uid, approved, audience } = poll(&bench, "AAAA").await else {
+        panic!("it was approved");
+    };
+    assert_eq!((principal, uid, audience.as_str()), (PRINCIPAL, UID, "https://example.org"));
+    assert!(approved <= bench.now());
     assert_eq!(poll(&bench, "AAAA").await, DeviceState::Unknown);
     assert_eq!(poll(&bench, "BBBB").await, DeviceState::Pending);
     assert!(bench.store.device_logins().answer("BBBB", DeviceAnswer::Declined).await.unwrap());
