@@ -105,6 +105,7 @@ pub(crate) async fn change_manifest(call: &mut Call, digest: &Digest, body: Body
         call.decide_for(OperationKind::WriteQuarantine);
         Some(call.permit()?)
     };
+    call.take_turn()?;
     if let Some(permit) = &for_quarantine {
         call.repository(permit)?.update_quarantine(digest, quarantine).await?;
     }

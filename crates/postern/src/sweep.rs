@@ -51,7 +51,10 @@ impl Sweep {
             // What a registry that was deleted has left goes with the registry.
             let rules = by_uid.get(&uid).and_then(|id| self.directory.registry_by_id(id));
             if let Some(rules) = rules {
-                self.registry(&rules).await?;
+                // One that cannot be purged is not in the way of the others.
+                if let Err(error) = self.registry(&rules).await {
+                    tracing::error!(error = %error, registry = %rules.login_server, "what policies take away cannot be purged");
+                }
             }
         }
         Ok(())
@@ -60,15 +63,18 @@ impl Sweep {
     async fn registry(&self, rules: &RegistryRules) -> Result<(), StoreError> {
         let (policies, now) = (rules.policies, self.clock.now());
         if policies.retention {
-            let purged = self.store.purge_untagged(rules.uid, before(now, policies.retention_days)).await?;
+            let mut purged = Vec::new();
+            let outcome = self.store.purge_untagged(rules.uid, before(now, policies.retention_days), &mut purged).await;
             self.record(rules, "retentionPolicy", purged).await;
+            outcome?;
         } else {
             self.store.forget_untagged(rules.uid).await?;
         }
         // Also with the policy off: what was kept is kept for as long as was promised, and no longer.
-        let purged = self.store.purge_deleted(rules.uid, before(now, policies.soft_delete_days)).await?;
+        let mut purged = Vec::new();
+        let outcome = self.store.purge_deleted(rules.uid, before(now, policies.soft_delete_days), &mut purged).await;
         self.record(rules, "softDeletePolicy", purged).await;
-        Ok(())
+        outcome
     }
 
     async fn record(&self, rules: &RegistryRules, policy: &'static str, purged: Vec<Purged>) {

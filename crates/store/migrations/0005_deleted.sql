@@ -41,6 +41,17 @@ CREATE TABLE deleted_tags (
 CREATE INDEX deleted_tags_by_age ON deleted_tags (registry, deleted);
 CREATE INDEX deleted_tags_by_digest ON deleted_tags (registry, repository, digest);
 
+-- How a repository was locked whose manifests were all deleted, until one of them is restored or another one pushed.
+CREATE TABLE deleted_repositories (
+    registry TEXT NOT NULL,
+    name TEXT COLLATE "C" NOT NULL,
+    delete_enabled BOOLEAN NOT NULL,
+    write_enabled BOOLEAN NOT NULL,
+    read_enabled BOOLEAN NOT NULL,
+    list_enabled BOOLEAN NOT NULL,
+    PRIMARY KEY (registry, name)
+);
+
 -- Manifests that lost their last tag while the registry's retention policy was on, and when.
 CREATE TABLE untagged (
     registry TEXT NOT NULL,

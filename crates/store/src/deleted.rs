@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use postern_access::{ContentState, OperationKind};
+use postern_access::{Attributes, ContentState, OperationKind};
 use postern_model::{Digest, RegistryUid, RepositoryName, Tag, Timestamp};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
@@ -11,9 +11,10 @@ use crate::database::detached;
 use crate::group::Writing;
 use crate::lists::{MAX_ITEMS_PER_PAGE, MAX_NAMES_PER_PAGE, fetched};
 use crate::manifests::{insert_repository, put_tag, touch_repository};
-use crate::removal::is_needed;
+use crate::removal::{is_needed, note_untagged};
 use crate::repository::{
-    check_locks, digest_of, parse_digest, parse_tag, select_manifest_attributes, select_repository, select_tag, to_u64,
+    attributes_of, check_locks, digest_of, parse_digest, parse_tag, select_manifest_attributes, select_repository,
+    select_tag, to_u64,
 };
 use crate::store::{Inner, TagEntry};
 use crate::{Missing, Page, Repository, StoreError};
@@ -190,11 +191,19 @@ impl Repository {
             this.move_back(&mut transaction, &text).await?;
             let mut removed = None;
             if let Some(tag) = &tag {
-                if overwritten.is_some() {
+                let policies = this.permit.policies();
+                if overwritten.is_some() && policies.soft_delete {
                     keep_tag(&mut transaction, &registry, name, tag, now).await?;
                 }
+                let locks = deleted_attributes(&mut transaction, &registry, name, tag, &text).await?;
                 put_tag(&mut transaction, &registry, name, tag, &text, now).await?;
-                restore_attributes(&mut transaction, &registry, name, tag, &text).await?;
+                // A tag that is there keeps the locks that it has.
+                if let (None, Some(locks)) = (&existing, locks) {
+                    set_tag_attributes(&mut transaction, &registry, name, tag, locks).await?;
+                }
+                if let (Some(entry), true) = (&overwritten, policies.retention) {
+                    note_untagged(&mut transaction, &registry, name, &entry.digest.to_string(), now).await?;
+                }
                 if let (Some(TagEntry { digest: old, .. }), true) = (overwritten, this.permit.policies().soft_delete)
                     && !is_needed(&mut transaction, &registry, name, &old.to_string()).await?
                 {
@@ -279,31 +288,65 @@ fn parse_cursor(text: &str) -> Result<(i64, &str, &str), StoreError> {
     }
 }
 
-/// A deleted tag comes back as it was locked.
-async fn restore_attributes(
+/// How a tag was locked when it was deleted from this manifest.
+async fn deleted_attributes(
     transaction: &mut Writing,
     registry: &str,
     repository: &str,
     tag: &Tag,
     digest: &str,
+) -> Result<Option<Attributes>, StoreError> {
+    let row = sqlx::query(
+        "SELECT delete_enabled, write_enabled, read_enabled, list_enabled FROM deleted_tags \
+         WHERE registry = $1 AND repository = $2 AND name = $3 AND digest = $4",
+    )
+    .bind(registry)
+    .bind(repository)
+    .bind(tag.as_str())
+    .bind(digest)
+    .fetch_optional(&mut **transaction)
+    .await?;
+    row.as_ref().map(attributes_of).transpose()
+}
+
+async fn set_tag_attributes(
+    transaction: &mut Writing,
+    registry: &str,
+    repository: &str,
+    tag: &Tag,
+    locks: Attributes,
 ) -> Result<(), StoreError> {
-    for statement in [
-        "UPDATE tags SET (delete_enabled, write_enabled, read_enabled, list_enabled) = \
-         (SELECT d.delete_enabled, d.write_enabled, d.read_enabled, d.list_enabled FROM deleted_tags d \
-          WHERE d.registry = $1 AND d.repository = $2 AND d.name = $3 AND d.digest = $4) \
-         WHERE registry = $1 AND repository = $2 AND name = $3 AND digest = $4 AND EXISTS (SELECT 1 FROM deleted_tags d \
-          WHERE d.registry = $1 AND d.repository = $2 AND d.name = $3 AND d.digest = $4)",
-        "DELETE FROM deleted_tags WHERE registry = $1 AND repository = $2 AND name = $3 AND digest = $4",
-    ] {
-        sqlx::query(statement)
-            .bind(registry)
-            .bind(repository)
-            .bind(tag.as_str())
-            .bind(digest)
-            .execute(&mut **transaction)
-            .await?;
-    }
+    sqlx::query(
+        "UPDATE tags SET delete_enabled = $4, write_enabled = $5, read_enabled = $6, list_enabled = $7 \
+         WHERE registry = $1 AND repository = $2 AND name = $3",
+    )
+    .bind(registry)
+    .bind(repository)
+    .bind(tag.as_str())
+    .bind(locks.delete_enabled)
+    .bind(locks.write_enabled)
+    .bind(locks.read_enabled)
+    .bind(locks.list_enabled)
+    .execute(&mut **transaction)
+    .await?;
     Ok(())
+}
+
+/// Notes tags that are about to go. One that went before from the same manifest went as it is locked now.
+macro_rules! keep_tags {
+    ($which:literal) => {
+        concat!(
+            "INSERT INTO deleted_tags (registry, repository, name, digest, created, \
+             delete_enabled, write_enabled, read_enabled, list_enabled, deleted) \
+             SELECT registry, repository, name, digest, created, \
+             delete_enabled, write_enabled, read_enabled, list_enabled, $4 FROM tags \
+             WHERE registry = $1 AND repository = $2 AND ",
+            $which,
+            " = $3 ON CONFLICT (registry, repository, name, digest) DO UPDATE SET deleted = excluded.deleted, \
+             created = excluded.created, delete_enabled = excluded.delete_enabled, write_enabled = excluded.write_enabled, \
+             read_enabled = excluded.read_enabled, list_enabled = excluded.list_enabled"
+        )
+    };
 }
 
 /// Notes a tag that is about to go.
@@ -314,20 +357,13 @@ pub(crate) async fn keep_tag(
     tag: &Tag,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO deleted_tags (registry, repository, name, digest, created, \
-         delete_enabled, write_enabled, read_enabled, list_enabled, deleted) \
-         SELECT registry, repository, name, digest, created, \
-         delete_enabled, write_enabled, read_enabled, list_enabled, $4 FROM tags \
-         WHERE registry = $1 AND repository = $2 AND name = $3 \
-         ON CONFLICT (registry, repository, name, digest) DO UPDATE SET deleted = excluded.deleted",
-    )
-    .bind(registry)
-    .bind(repository)
-    .bind(tag.as_str())
-    .bind(now.unix_micros())
-    .execute(&mut **transaction)
-    .await?;
+    sqlx::query(keep_tags!("name"))
+        .bind(registry)
+        .bind(repository)
+        .bind(tag.as_str())
+        .bind(now.unix_micros())
+        .execute(&mut **transaction)
+        .await?;
     Ok(())
 }
 
@@ -340,12 +376,7 @@ pub(crate) async fn keep_manifest(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     for statement in [
-        "INSERT INTO deleted_tags (registry, repository, name, digest, created, \
-         delete_enabled, write_enabled, read_enabled, list_enabled, deleted) \
-         SELECT registry, repository, name, digest, created, \
-         delete_enabled, write_enabled, read_enabled, list_enabled, $4 FROM tags \
-         WHERE registry = $1 AND repository = $2 AND digest = $3 \
-         ON CONFLICT (registry, repository, name, digest) DO UPDATE SET deleted = excluded.deleted",
+        keep_tags!("digest"),
         "INSERT INTO deleted_manifests (registry, repository, digest, media_type, config_media_type, artifact_type, subject, \
          annotations, size_bytes, image_size_bytes, architecture, os, created, updated, \
          delete_enabled, write_enabled, read_enabled, list_enabled, deleted, content) \

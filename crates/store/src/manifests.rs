@@ -247,13 +247,22 @@ pub(crate) async fn insert_repository(
 ) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO repositories (registry, name, created, updated, delete_enabled, write_enabled, read_enabled, list_enabled) \
-         VALUES ($1, $2, $3, $3, TRUE, TRUE, TRUE, TRUE)",
+         VALUES ($1, $2, $3, $3, \
+         COALESCE((SELECT delete_enabled FROM deleted_repositories WHERE registry = $1 AND name = $2), TRUE), \
+         COALESCE((SELECT write_enabled FROM deleted_repositories WHERE registry = $1 AND name = $2), TRUE), \
+         COALESCE((SELECT read_enabled FROM deleted_repositories WHERE registry = $1 AND name = $2), TRUE), \
+         COALESCE((SELECT list_enabled FROM deleted_repositories WHERE registry = $1 AND name = $2), TRUE))",
     )
     .bind(registry)
     .bind(name)
     .bind(now.unix_micros())
     .execute(&mut **transaction)
     .await?;
+    sqlx::query("DELETE FROM deleted_repositories WHERE registry = $1 AND name = $2")
+        .bind(registry)
+        .bind(name)
+        .execute(&mut **transaction)
+        .await?;
     Ok(())
 }
 
@@ -428,6 +437,14 @@ pub(crate) async fn put_tag(
     .bind(now.unix_micros())
     .execute(&mut **transaction)
     .await?;
+    // It is there again: nothing of it is left to restore, and how it was locked then does not matter.
+    sqlx::query("DELETE FROM deleted_tags WHERE registry = $1 AND repository = $2 AND name = $3 AND digest = $4")
+        .bind(registry)
+        .bind(repository)
+        .bind(tag.as_str())
+        .bind(digest)
+        .execute(&mut **transaction)
+        .await?;
     Ok(())
 }
 

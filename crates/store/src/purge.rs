@@ -83,27 +83,29 @@ impl Store {
     }
 
     /// Deletes manifests that lost their last tag at `cutoff` or before: the retention policy. Skips those that are locked, that an
-    /// index lists or that something refers to; forgets those that have a tag again.
-    pub async fn purge_untagged(&self, registry: RegistryUid, cutoff: Timestamp) -> Result<Vec<Purged>, StoreError> {
+    /// index lists or that something refers to; forgets those that have a tag again. `done` gets what is gone, whatever fails afterwards.
+    pub async fn purge_untagged(
+        &self,
+        registry: RegistryUid,
+        cutoff: Timestamp,
+        done: &mut Vec<Purged>,
+    ) -> Result<(), StoreError> {
         let inner = self.inner();
-        let mut all = Vec::new();
         for repository in repositories(inner, registry, "untagged", "since", cutoff).await? {
-            let mut purged = Purged { repository: repository.clone(), manifests: Vec::new(), tags: Vec::new() };
             let mut last = String::new();
             loop {
                 let batch = UntaggedBatch { registry, repository: repository.clone(), cutoff, after: last };
                 let (taken, reached) = detached(batch.run(Arc::clone(inner))).await?;
-                purged.manifests.extend(taken);
+                if !taken.is_empty() {
+                    done.push(Purged { repository: repository.clone(), manifests: taken, tags: Vec::new() });
+                }
                 match reached {
                     Some(digest) => last = digest,
                     None => break,
                 }
             }
-            if !purged.manifests.is_empty() {
-                all.push(purged);
-            }
         }
-        Ok(all)
+        Ok(())
     }
 
     /// Forgets which manifests lost their last tag: the retention policy is off.
@@ -127,28 +129,30 @@ impl Store {
         .await
     }
 
-    /// Deletes for good what was deleted at `cutoff` or before: the soft delete policy.
-    pub async fn purge_deleted(&self, registry: RegistryUid, cutoff: Timestamp) -> Result<Vec<Purged>, StoreError> {
+    /// Deletes for good what was deleted at `cutoff` or before: the soft delete policy. `done` gets what is gone, whatever fails
+    /// afterwards.
+    pub async fn purge_deleted(
+        &self,
+        registry: RegistryUid,
+        cutoff: Timestamp,
+        done: &mut Vec<Purged>,
+    ) -> Result<(), StoreError> {
         let inner = self.inner();
         let mut names = repositories(inner, registry, "deleted_manifests", "deleted", cutoff).await?;
         names.extend(repositories(inner, registry, "deleted_tags", "deleted", cutoff).await?);
         names.sort_unstable();
         names.dedup();
-        let mut all = Vec::new();
         for repository in names {
-            let mut purged = Purged { repository: repository.clone(), manifests: Vec::new(), tags: Vec::new() };
             loop {
                 let work = purge_deleted_batch(Arc::clone(inner), registry, repository.clone(), cutoff);
                 let batch = detached(work).await?;
                 if batch.manifests.is_empty() && batch.tags.is_empty() {
                     break;
                 }
-                purged.manifests.extend(batch.manifests);
-                purged.tags.extend(batch.tags);
+                done.push(batch);
             }
-            all.push(purged);
         }
-        Ok(all)
+        Ok(())
     }
 }
 
@@ -295,6 +299,14 @@ async fn purge_deleted_batch(
     for row in &tags {
         purged.tags.push(parse_tag(row.try_get("name")?)?);
     }
+    sqlx::query(
+        "DELETE FROM deleted_repositories WHERE registry = $1 AND name = $2 AND NOT EXISTS \
+         (SELECT 1 FROM deleted_manifests WHERE registry = $1 AND repository = $2)",
+    )
+    .bind(&text)
+    .bind(name)
+    .execute(&mut *transaction)
+    .await?;
     transaction.commit().await?;
     forget(&inner, registry, &repository, &[], &released);
     Ok(purged)

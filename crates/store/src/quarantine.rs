@@ -81,9 +81,7 @@ pub(crate) async fn check_unpassed(
         return Ok(());
     }
     let unpassed: bool = sqlx::query_scalar(
-        "SELECT EXISTS (SELECT 1 FROM manifest_references r \
-         WHERE r.registry = $1 AND r.repository = $2 AND r.digest = $3 AND r.kind = 'blob') \
-         AND NOT EXISTS (SELECT 1 FROM manifest_references r JOIN quarantine q \
+        "SELECT NOT EXISTS (SELECT 1 FROM manifest_references r JOIN quarantine q \
          ON q.registry = r.registry AND q.repository = r.repository AND q.digest = r.manifest AND q.state = $4 \
          WHERE r.registry = $1 AND r.repository = $2 AND r.digest = $3 AND r.kind = 'blob')",
     )

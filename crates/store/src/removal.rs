@@ -180,6 +180,13 @@ impl Repository {
                 .bind(&text)
                 .execute(&mut **transaction)
                 .await?;
+            // Pushed again it has lost no tag yet.
+            sqlx::query("DELETE FROM untagged WHERE registry = $1 AND repository = $2 AND digest = $3")
+                .bind(&registry)
+                .bind(name)
+                .bind(&text)
+                .execute(&mut **transaction)
+                .await?;
             if !is_kept {
                 released.extend(release_blobs(transaction, &registry, name, &text, now).await?);
                 sqlx::query("DELETE FROM quarantine WHERE registry = $1 AND repository = $2 AND digest = $3")
@@ -215,14 +222,16 @@ pub(crate) async fn close_if_empty(
     repository: &str,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    sqlx::query(
+    for statement in [
+        "INSERT INTO deleted_repositories (registry, name, delete_enabled, write_enabled, read_enabled, list_enabled) \
+         SELECT registry, name, delete_enabled, write_enabled, read_enabled, list_enabled FROM repositories \
+         WHERE registry = $1 AND name = $2 AND NOT EXISTS (SELECT 1 FROM manifests WHERE registry = $1 AND repository = $2) \
+         AND EXISTS (SELECT 1 FROM deleted_manifests WHERE registry = $1 AND repository = $2)",
         "DELETE FROM repositories WHERE registry = $1 AND name = $2 AND NOT EXISTS \
          (SELECT 1 FROM manifests WHERE registry = $1 AND repository = $2)",
-    )
-    .bind(registry)
-    .bind(repository)
-    .execute(&mut **transaction)
-    .await?;
+    ] {
+        sqlx::query(statement).bind(registry).bind(repository).execute(&mut **transaction).await?;
+    }
     touch_repository(transaction, registry, repository, now).await
 }
 
@@ -257,7 +266,8 @@ pub(crate) async fn release_blobs(
     links.iter().map(|link| parse_digest(link)).collect()
 }
 
-/// Whether something leads to a manifest: a tag, an index, or a manifest that refers to it.
+/// Whether something leads to a manifest: a tag, an index (also one that was deleted and can be restored), or a manifest that refers
+/// to it.
 pub(crate) async fn is_needed(
     transaction: &mut Writing,
     registry: &str,
@@ -267,9 +277,8 @@ pub(crate) async fn is_needed(
     let needed = sqlx::query_scalar(
         "SELECT EXISTS (SELECT 1 FROM tags WHERE registry = $1 AND repository = $2 AND digest = $3) \
          OR EXISTS (SELECT 1 FROM manifests WHERE registry = $1 AND repository = $2 AND subject = $3) \
-         OR EXISTS (SELECT 1 FROM manifest_references r JOIN manifests m \
-         ON m.registry = r.registry AND m.repository = r.repository AND m.digest = r.manifest \
-         WHERE r.registry = $1 AND r.repository = $2 AND r.digest = $3 AND r.kind = 'child')",
+         OR EXISTS (SELECT 1 FROM manifest_references \
+         WHERE registry = $1 AND repository = $2 AND digest = $3 AND kind = 'child')",
     );
     Ok(needed.bind(registry).bind(repository).bind(digest).fetch_one(&mut **transaction).await?)
 }

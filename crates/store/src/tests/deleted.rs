@@ -35,7 +35,9 @@ impl Bench {
     }
 
     async fn purge(&self, days: i64) -> Vec<crate::Purged> {
-        self.store.purge_deleted(registry(1), self.now().plus_seconds(-days * DAY)).await.unwrap()
+        let mut purged = Vec::new();
+        self.store.purge_deleted(registry(1), self.now().plus_seconds(-days * DAY), &mut purged).await.unwrap();
+        purged
     }
 }
 
@@ -212,4 +214,34 @@ async fn without_the_policy_nothing_is_kept() {
     bench.store.remove_registry(registry(1)).await.unwrap();
     assert_eq!(bench.deleted("app").await, (vec![], vec![]));
     assert_eq!(bench.collect().await.blobs, 1);
+}
+
+#[tokio::test]
+async fn what_was_locked_since_stays_locked() {
+    let bench = Bench::new().await;
+    let image = bench.push_image("app", &[b"blob"], &["1", "2"]).await;
+    let tag: Tag = "1".parse().unwrap();
+    let unreadable = AttributeChange { read_enabled: Some(false), ..AttributeChange::default() };
+    let untag = async || bench.soft(OperationKind::Untag, "app").untag(&tag).await.unwrap();
+    let again = async || {
+        let facts = manifest(&[b"blob"]);
+        assert_eq!(facts.digest, image);
+        bench.soft(OperationKind::PushManifest, "app").put_manifest(facts, tags_of(&["1"])).await.unwrap();
+        bench.open(OperationKind::WriteMetadata, "app").update_tag(&tag, unreadable).await.unwrap();
+    };
+    // There again, it is not among what was deleted, and restoring it opens nothing.
+    untag().await;
+    again().await;
+    assert_eq!(bench.deleted("app").await, (vec![], vec![]));
+    assert_err!(bench.restore("app", &image, Some("1"), true).await, StoreError::NotFound(_));
+    assert_err!(bench.pulled("app", "1").await, StoreError::Locked(..));
+    untag().await;
+    bench.restore("app", &image, Some("1"), false).await.unwrap();
+    assert_err!(bench.pulled("app", "1").await, StoreError::Locked(..));
+
+    // So does a repository of which nothing was left.
+    bench.open(OperationKind::WriteMetadata, "app").update(unreadable).await.unwrap();
+    bench.delete("app", &image).await;
+    bench.restore("app", &image, Some("2"), false).await.unwrap();
+    assert_err!(bench.pulled("app", "2").await, StoreError::Locked(..));
 }

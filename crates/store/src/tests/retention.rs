@@ -31,7 +31,8 @@ impl Bench {
 
     async fn retain(&self, days: i64) -> Vec<Digest> {
         let cutoff = self.now().plus_seconds(-days * DAY);
-        let purged = self.store.purge_untagged(registry(1), cutoff).await.unwrap();
+        let mut purged = Vec::new();
+        self.store.purge_untagged(registry(1), cutoff, &mut purged).await.unwrap();
         purged.into_iter().flat_map(|purged| purged.manifests).collect()
     }
 
@@ -148,4 +149,16 @@ async fn a_tag_that_comes_while_it_is_purged_leads_to_all_of_its_image() {
         bench.untag("t").await;
         assert_eq!(bench.retain(0).await, [digest], "round {round}");
     }
+}
+
+#[tokio::test]
+async fn what_was_deleted_and_pushed_again_has_lost_no_tag() {
+    let bench = Bench::new().await;
+    let image = bench.push_docker(b"again", &["1"]).await;
+    bench.untag("1").await;
+    bench.retaining(OperationKind::DeleteManifest).delete_manifest(&image).await.unwrap();
+    assert_eq!(bench.push_docker(b"again", &[]).await, image);
+    bench.pass(8 * DAY);
+    assert_eq!(bench.retain(7).await, []);
+    assert!(bench.is_there(image).await);
 }
