@@ -1,8 +1,10 @@
 //! The documented numbers of requests.
 
 use http::{HeaderName, Method};
+use percent_encoding::percent_decode_str;
 use postern_identity::{Bucket, Pace};
 use postern_model::Timestamp;
+use uuid::Uuid;
 
 use crate::ArmState;
 use crate::call::Caller;
@@ -87,9 +89,12 @@ pub(crate) fn take(
     Ok(Some((if subscription.is_some() { subscription_header } else { tenant_header }, left)))
 }
 
-/// The subscription that a path is about, in lower case.
+/// The subscription that a path is about, however it is spelled there.
 fn subscription_in(path: &str) -> Option<String> {
     let mut segments = path.split('/').filter(|segment| !segment.is_empty());
-    let is_subscription = segments.next()?.eq_ignore_ascii_case("subscriptions");
-    is_subscription.then(|| segments.next().map(str::to_ascii_lowercase)).flatten()
+    let mut next = || percent_decode_str(segments.next()?).decode_utf8().ok();
+    let is_subscription = next()?.eq_ignore_ascii_case("subscriptions");
+    // What is no GUID is no subscription, and not worth counting by itself.
+    let id = next().filter(|_| is_subscription)?;
+    Some(Uuid::try_parse(&id).ok()?.to_string())
 }

@@ -44,7 +44,7 @@ fn imported(documents: Vec<Document>) {
         let _ = estate.may(&[principal], "Microsoft.ContainerRegistry/registries/read", &ResourceId::root());
     }
     // What was taken in is given out in a form that is taken in again.
-    let exported = export(&estate, &ResourceId::root(), |_| true);
+    let exported = export(&estate, &ResourceId::root(), |_, _| true);
     let again = import::parse(&exported.to_string(), None);
     assert!(again.is_ok(), "{again:?}");
 }

@@ -45,7 +45,7 @@ pub use assignment::{Assignment, role_id, scope_of};
 pub use compile::{Compiled, Problem};
 pub use directory_objects::{Principal, members_of};
 pub use estate::{Estate, EstateError};
-pub use export::export;
+pub use export::{SERVER_ONLY, WEBHOOK_CALLBACK, export};
 pub use packed::Packed;
 pub use refusal::{Refusal, RefusalCode};
 pub use registry::RegistryView;

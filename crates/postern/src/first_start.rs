@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
-use postern_estate::{Document, types};
+use postern_estate::{Document, SERVER_ONLY, types};
 use postern_identity::{Identity, SecretOwner};
 use postern_model::{PrincipalId, Random, ResourceId, Secret, Timestamp};
 use postern_store::{Change, Directory, Expected, Store, StoreError};
@@ -16,8 +16,6 @@ use crate::config::Config;
 const OWNER: &str = "8e3af657-a8ff-443c-a75c-2fe8c4bcb635";
 const SLOT: &str = "bootstrap";
 const GROUP: &str = "postern";
-/// What of its subscription's document only the server may know.
-const SERVER_ONLY: &str = "postern";
 
 /// What everything else stands on.
 pub(crate) struct Ground {

@@ -71,6 +71,8 @@ pub struct JobLimits {
     pub keep_seconds: u32,
     /// How many jobs of one subject may not have ended.
     pub open_per_subject: u32,
+    /// How many jobs of one subject are carried out at once: the others' turn comes too.
+    pub leased_per_subject: u32,
 }
 
 /// The id of a job.

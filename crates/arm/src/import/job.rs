@@ -34,6 +34,7 @@ impl JobKind for ImportJob {
         // Source: Azure Resource Manager, "Track asynchronous operations": results are kept for a while; a day (read 2026-11).
         keep_seconds: 24 * 3600,
         open_per_subject: 100,
+        leased_per_subject: 2,
     };
     type Payload = Ordered;
     type Outcome = Option<KeptError>;
@@ -136,7 +137,7 @@ impl Imports {
             asking.authorize(action, &registry.id).map_err(finally)?;
         }
         let import = decide(&asking, &registry, &order).await.map_err(finally)?;
-        let resumed = job.attempt() > 1;
+        let resumed = job.is_resumed();
         match self.0.importer.import(Import { resumed, ..import }).await {
             Ok(()) => Ok(()),
             Err(error) => {

@@ -8,6 +8,8 @@ use super::Provider;
 use crate::error::{ArmError, Condition};
 use crate::resources::{Draft, is_first_party};
 
+/// What the directory's API takes and no answer shows.
+const SECRETS: [&str; 2] = ["passwordProfile", "passwordCredentials"];
 /// Most members of a group.
 const MAX_MEMBERS: usize = 10_000;
 
@@ -73,7 +75,9 @@ impl Provider for Applications {
         let own = |one: &Resource| one.text(&["appId"]).and_then(|text| Uuid::try_parse(&text).ok()) == Some(client);
         let taken = draft.estate.list(&root, types::APPLICATIONS).any(|one| one.id != draft.id && own(one));
         let foreign = || draft.estate.principal_by_client_id(client).and_then(|principal| principal.owner);
-        if taken || (draft.existing.is_none() && foreign().is_some()) {
+        let stored = draft.existing.and_then(|resource| resource.text(&["appId"]));
+        let is_new = stored.and_then(|text| Uuid::try_parse(&text).ok()) != Some(client);
+        if taken || (is_new && foreign().is_some()) {
             return Err(ArmError::new(
                 Condition::Conflict,
                 format!("The application id '{client}' is already in use."),
@@ -102,7 +106,9 @@ impl Provider for People {
     }
 }
 
-fn own_object_id(draft: &Draft<'_>) -> Result<(), ArmError> {
+/// Whose the object is, and nothing of its secrets: those are the directory's API's to take, and no document's to hold.
+fn own_object_id(draft: &mut Draft<'_>) -> Result<(), ArmError> {
+    draft.properties()?.retain(|name, _| !SECRETS.contains(&name.as_str()));
     if draft.id.parent() != Some(ResourceId::root()) {
         return Err(invalid("Directory objects belong to the tenant, not to a subscription."));
     }

@@ -1,4 +1,4 @@
-use postern_estate::{ApiVersion, Document, Estate, Resource, types};
+use postern_estate::{ApiVersion, Document, Estate, Resource, SERVER_ONLY, types};
 use postern_model::ResourceId;
 use postern_store::{Change, Expected};
 use serde_json::{Value, json};
@@ -37,8 +37,6 @@ impl Provider for ResourceGroups {
     }
 }
 
-/// What a subscription's document keeps for its own server.
-const SERVER_ONLY: &str = "postern";
 const OWNER: uuid::Uuid = uuid::Uuid::from_u128(0x8e3af657_a8ff_443c_a75c_2fe8c4bcb635);
 
 pub(super) struct Subscriptions;

@@ -1,12 +1,9 @@
-use postern_estate::{ApiVersion, Document, Estate, Resource, validate};
+use postern_estate::{ApiVersion, Document, Estate, Resource, WEBHOOK_CALLBACK, validate};
 use serde_json::{Value, json};
 
 use super::Provider;
 use crate::error::ArmError;
 use crate::resources::Draft;
-
-/// Where a webhook calls, and with what: shown to who asks for just that.
-const CALLBACK: [&str; 2] = ["serviceUri", "customHeaders"];
 
 pub(super) struct Webhooks;
 
@@ -18,7 +15,7 @@ impl Provider for Webhooks {
         properties.entry("status").or_insert_with(|| "enabled".into());
         properties.entry("scope").or_insert_with(|| "".into());
         // No answer shows them, so whoever puts back what it got has left them out.
-        for hidden in CALLBACK {
+        for hidden in WEBHOOK_CALLBACK {
             if let (false, Some(kept)) = (properties.contains_key(hidden), known.get(hidden)) {
                 properties.insert(hidden.into(), kept.clone());
             }
@@ -29,7 +26,7 @@ impl Provider for Webhooks {
     fn project(&self, estate: &Estate, resource: &Resource, version: ApiVersion) -> Document {
         let mut document = estate.project(resource, version);
         if let Some(properties) = document.get_mut("properties").and_then(Value::as_object_mut) {
-            properties.retain(|key, _| !CALLBACK.contains(&key.as_str()));
+            properties.retain(|key, _| !WEBHOOK_CALLBACK.contains(&key.as_str()));
         }
         document
     }
@@ -37,6 +34,6 @@ impl Provider for Webhooks {
 
 /// What `getCallbackConfig` answers.
 pub(crate) fn callback(webhook: &Resource) -> Value {
-    let [uri, headers] = CALLBACK.map(|name| webhook.property(&[name]));
+    let [uri, headers] = WEBHOOK_CALLBACK.map(|name| webhook.property(&[name]));
     json!({"serviceUri": uri, "customHeaders": headers.unwrap_or_else(|| json!({}))})
 }

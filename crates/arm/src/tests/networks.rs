@@ -193,7 +193,8 @@ async fn what_was_exported_can_be_put_back_as_it_was() {
     let is_own = |id: &ResourceId| {
         id.parent() == Some(GROUP.parse().unwrap()) && id.is_type("Microsoft.Authorization/roleAssignments")
     };
-    let export = || bench.directory.with_estate(|estate| postern_estate::export(estate, &id(GROUP), |id| !is_own(id)));
+    let export =
+        || bench.directory.with_estate(|estate| postern_estate::export(estate, &id(GROUP), |_, id| !is_own(id)));
     let before = export();
     bench.delete(GROUP).await;
     let documents = postern_estate::import::parse(&before.to_string(), None).unwrap();

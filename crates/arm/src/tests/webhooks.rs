@@ -19,6 +19,13 @@ async fn a_webhook_hides_where_it_calls() {
     let kept = json!({"serviceUri": "https://hooks.test/x", "customHeaders": {"Authorization": "hidden"}});
     assert_eq!(bench.post(&callback, json!({})).await.body, kept);
     assert_eq!(bench.send(Who::Reader, "POST", &callback, None).await.status, 403);
+    // A file of everything that somebody may read has no more.
+    let exported = |may: fn(&str) -> bool| {
+        let root = postern_model::ResourceId::root();
+        let all = bench.directory.with_estate(|estate| postern_estate::export(estate, &root, |action, _| may(action)));
+        all.to_string().contains("hooks.test")
+    };
+    assert!(!exported(|action| action.ends_with("/read")) && exported(|_| true));
     // Whoever changes something else keeps them, by PATCH and by putting back what was got.
     let patched = bench.send(Who::Owner, "PATCH", &path, Some(json!({"properties": {"status": "disabled"}}))).await;
     assert_eq!(patched.at("/properties/status"), "disabled");

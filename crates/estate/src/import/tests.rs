@@ -163,7 +163,7 @@ fn export_then_import_is_the_identity() {
         {"id": format!("{REGISTRY}/providers/Microsoft.Authorization/roleAssignments/a"), "properties": {}},
     ]).to_string(), None).unwrap();
     let estate = Estate::from_documents("x", documents.clone()).unwrap();
-    let exported = export(&estate, &ResourceId::root(), |_| true);
+    let exported = export(&estate, &ResourceId::root(), |_, _| true);
     assert_eq!(parse(&exported.to_string(), None).unwrap(), documents);
     let ids: Vec<_> = documents.iter().map(|document| document["type"].as_str().unwrap()).collect();
     assert_eq!(

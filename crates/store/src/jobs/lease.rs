@@ -76,14 +76,16 @@ impl Jobs {
             // The outer condition counts where two processes choose the same row: the second one finds it leased.
             let row = sqlx::query(
                 "UPDATE jobs SET state = 'leased', due = $3, token = token + 1, attempts = attempts + 1, holder = $4, \
-                 started = COALESCE(started, $2) WHERE id = (SELECT id FROM jobs WHERE kind = $1 AND due <= $2 \
-                 ORDER BY due, created, id LIMIT 1) AND due <= $2 \
+                 started = COALESCE(started, $2) WHERE id = (SELECT id FROM jobs j WHERE kind = $1 AND due <= $2 \
+                 AND (SELECT COUNT(*) FROM jobs l WHERE l.kind = j.kind AND l.subject = j.subject \
+                  AND l.state = 'leased' AND l.due > $2) < $5 ORDER BY due, created, id LIMIT 1) AND due <= $2 \
                  RETURNING id, token, attempts, subject, created, payload, sealed",
             )
             .bind(K::NAME)
             .bind(now.unix_micros())
             .bind(lease_end::<K>(now))
             .bind(holder)
+            .bind(i64::from(K::LIMITS.leased_per_subject))
             .fetch_optional(&mut *transaction)
             .await?;
             transaction.commit().await?;
@@ -153,6 +155,11 @@ impl<K: JobKind> Lease<K> {
     /// Which attempt this is, from 1.
     pub const fn attempt(&self) -> u32 {
         self.attempt
+    }
+
+    /// Whether somebody has carried it out before, however that ended.
+    pub const fn is_resumed(&self) -> bool {
+        self.token > 1
     }
 
     /// What it is about.

@@ -22,6 +22,7 @@ impl JobKind for Print {
         max_backoff_seconds: 6,
         keep_seconds: 3600,
         open_per_subject: 4,
+        leased_per_subject: 100,
     };
     type Payload = String;
     type Outcome = String;
@@ -32,7 +33,7 @@ struct Other;
 
 impl JobKind for Other {
     const NAME: &'static str = "other";
-    const LIMITS: JobLimits = Print::LIMITS;
+    const LIMITS: JobLimits = JobLimits { leased_per_subject: 1, ..Print::LIMITS };
     type Payload = u32;
     type Outcome = ();
 }
@@ -380,4 +381,33 @@ async fn executors_are_given_jobs_until_they_are_stopped() {
     assert_eq!(*printer.printed.lock().unwrap(), ["before", "after"]);
     assert_eq!(printer.attempts.load(Ordering::SeqCst), 4);
     assert!(jobs.ended::<Print>(JobId(Uuid::from_u128(1))).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn one_subject_does_not_take_everybodys_turn() {
+    let bench = Bench::new().await;
+    let jobs = bench.store.jobs();
+    for (subject, number) in [("a", 1), ("a", 2), ("a", 3), ("b", 4)] {
+        jobs.enqueue(NewJob::<Other>::new(subject, number)).await.unwrap();
+    }
+    let take = async || jobs.take::<Other>("test").await.unwrap();
+    let first = take().await.unwrap();
+    assert_eq!((*first.payload(), *take().await.unwrap().payload()), (1, 4));
+    assert!(take().await.is_none());
+    first.end(JobEnd::Succeeded(())).await.unwrap();
+    assert_eq!(*take().await.unwrap().payload(), 2);
+    // A lease that nobody keeps up is in nobody's way.
+    bench.pass(LEASE + 1);
+    assert!(take().await.is_some());
+}
+
+#[tokio::test]
+async fn what_was_given_back_was_begun() {
+    let bench = Bench::new().await;
+    enqueue(&bench, "one").await;
+    let lease = take(&bench).await.unwrap();
+    assert!(!lease.is_resumed());
+    lease.release().await.unwrap();
+    let lease = take(&bench).await.unwrap();
+    assert_eq!((lease.attempt(), lease.is_resumed()), (1, true));
 }
