@@ -10,6 +10,7 @@
 //! - [`Command`] runs a program with a time limit and shows everything when the outcome is not the expected one.
 //! - [`disk`] records what a server does to its data folder, plays back crashes and power cuts, and injects errors.
 //! - [`Supplier`] is a registry that breaks off or waits in the middle of a download.
+//! - [`Issuer`] is an OpenID provider that signs tokens and people in.
 //! - [`registry::RegistryClient`] sends many requests at once.
 //!
 //! Nothing here shares code with the server. A failed expectation ends the test with a message that says what to do.
@@ -29,6 +30,7 @@ pub mod disk;
 mod engine;
 mod golden;
 mod image;
+mod issuer;
 pub mod matrix;
 pub mod registry;
 mod scratch;
@@ -44,6 +46,7 @@ pub use containers::Containers;
 pub use engine::Engine;
 pub use golden::{golden, golden_parts};
 pub use image::{Descriptor, Layout};
+pub use issuer::Issuer;
 pub use scratch::Scratch;
 pub use sdk::Sdk;
 pub use server::{Bootstrap, Server, bench_program, binary, oci_client};

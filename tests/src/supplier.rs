@@ -51,14 +51,7 @@ struct Shared {
 impl Supplier {
     /// Serves at this socket, under this name.
     pub fn start(listener: TcpListener, name: &str, layout: &Layout) -> Self {
-        let made = rcgen::generate_simple_self_signed([name.to_owned()]).expect("a certificate can be made");
-        let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
-        let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .expect("the provider has the usual versions")
-            .with_no_client_auth()
-            .with_single_cert(vec![made.cert.der().clone()], key.into())
-            .expect("the certificate fits its key");
+        let (config, certificate) = tls_as(name);
         let ((is_held, held), (go, wait)) = (channel(), channel());
         let shared = Arc::new(Shared {
             folder: layout.folder().to_owned(),
@@ -67,7 +60,7 @@ impl Supplier {
             is_held,
             go: Mutex::new(wait),
         });
-        let (serving, config) = (Arc::clone(&shared), Arc::new(config));
+        let serving = Arc::clone(&shared);
         // It ends with the test's process.
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
@@ -75,7 +68,7 @@ impl Supplier {
                 thread::spawn(move || shared.serve(stream, config));
             }
         });
-        Self { certificate: made.cert.pem(), shared, held: Mutex::new(held), go }
+        Self { certificate, shared, held: Mutex::new(held), go }
     }
 
     /// Its certificate, as PEM.
@@ -105,6 +98,19 @@ impl Supplier {
         let requests = lock(&self.shared.requests);
         requests.iter().filter(|(own, _)| own.ends_with(&path)).map(|(_, range)| range.clone()).collect()
     }
+}
+
+/// What serves TLS under this name, and the certificate, as PEM, that has to be trusted for it.
+pub(crate) fn tls_as(name: &str) -> (Arc<ServerConfig>, String) {
+    let made = rcgen::generate_simple_self_signed([name.to_owned()]).expect("a certificate can be made");
+    let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("the provider has the usual versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key.into())
+        .expect("the certificate fits its key");
+    (Arc::new(config), made.cert.pem())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

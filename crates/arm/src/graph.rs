@@ -9,6 +9,7 @@
 
 mod changes;
 mod endpoints;
+mod federated;
 mod objects;
 mod search;
 
@@ -102,6 +103,15 @@ pub(crate) async fn dispatch(call: Call, path: &str) -> Result<Reply, ArmError> 
                 ("GET", [name]) => search::one(&call, kind, name),
                 ("PATCH", [name]) => changes::update(call, kind, name).await,
                 ("DELETE", [name]) => changes::delete(call, kind, name).await,
+                ("GET", [name, "federatedidentitycredentials"]) => federated::list(&call, kind, name),
+                ("POST", [name, "federatedidentitycredentials"]) => federated::create(call, kind, name).await,
+                ("GET", [name, "federatedidentitycredentials", one]) => federated::show(&call, kind, name, one),
+                ("PATCH", [name, "federatedidentitycredentials", one]) => {
+                    federated::update(call, kind, name, one).await
+                }
+                ("DELETE", [name, "federatedidentitycredentials", one]) => {
+                    federated::delete(call, kind, name, one).await
+                }
                 ("GET", [name, "owners"]) => search::owners(&call, kind, name),
                 ("POST", [name, "addpassword"]) => changes::add_password(call, kind, name).await,
                 ("POST", [name, "removepassword"]) => changes::remove_password(call, kind, name).await,

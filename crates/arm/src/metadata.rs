@@ -45,7 +45,11 @@ const NAMESPACES: [(&str, &str, &[&str]); 10] = [
         ],
     ),
     ("Microsoft.Authorization", "2022-04-01", &["roleAssignments", "roleDefinitions", "denyAssignments"]),
-    ("Microsoft.ManagedIdentity", "2024-11-30", &["userAssignedIdentities"]),
+    (
+        "Microsoft.ManagedIdentity",
+        "2024-11-30",
+        &["userAssignedIdentities", "userAssignedIdentities/federatedIdentityCredentials"],
+    ),
     (
         "Microsoft.Network",
         "2024-07-01",

@@ -87,7 +87,7 @@ pub(crate) fn parse(path: &str) -> Result<Target, ArmError> {
 }
 
 /// Words of ids whose spelling answers keep, whatever the caller's.
-const WORDS: [&str; 51] = [
+const WORDS: [&str; 52] = [
     "subscriptions",
     "resourceGroups",
     "providers",
@@ -124,6 +124,7 @@ const WORDS: [&str; 51] = [
     "roleAssignments",
     "roleDefinitions",
     "userAssignedIdentities",
+    "federatedIdentityCredentials",
     "virtualNetworks",
     "subnets",
     "networkSecurityGroups",

@@ -47,7 +47,7 @@ struct Kept;
 
 impl Provider for Kept {}
 
-const PROVIDERS: [(&str, &dyn Provider); 21] = [
+const PROVIDERS: [(&str, &dyn Provider); 23] = [
     (types::REGISTRIES, &registries::Registries),
     (types::PRIVATE_ENDPOINT_CONNECTIONS, &connections::Connections),
     (types::PRIVATE_ENDPOINTS, &connections::PrivateEndpoints),
@@ -57,6 +57,8 @@ const PROVIDERS: [(&str, &dyn Provider); 21] = [
     (types::ROLE_DEFINITIONS, &authorization::RoleDefinitions),
     (types::DENY_ASSIGNMENTS, &authorization::DenyAssignments),
     (types::USER_ASSIGNED_IDENTITIES, &directory_objects::UserAssignedIdentities),
+    (types::IDENTITY_FEDERATED_CREDENTIALS, &directory_objects::FederatedCredentials),
+    (types::APPLICATION_FEDERATED_CREDENTIALS, &directory_objects::FederatedCredentials),
     (types::APPLICATIONS, &directory_objects::Applications),
     (types::SERVICE_PRINCIPALS, &directory_objects::ServicePrincipals),
     (types::GROUPS, &directory_objects::People),

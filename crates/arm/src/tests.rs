@@ -1,4 +1,5 @@
 mod assignments;
+mod federated;
 mod graph;
 mod import;
 mod networks;
@@ -206,6 +207,7 @@ impl Bench {
                 certificate_files: None,
                 password_limits: postern_identity::PasswordLimits::default(),
             },
+            outside: postern_identity::OutsideOptions::default(),
         })
         .await
         .unwrap();

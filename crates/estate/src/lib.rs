@@ -23,6 +23,7 @@ mod compile;
 mod directory_objects;
 mod estate;
 mod export;
+mod federation;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 pub mod identity;
@@ -46,6 +47,7 @@ pub use compile::{Compiled, Problem};
 pub use directory_objects::{Principal, members_of};
 pub use estate::{Estate, EstateError};
 pub use export::{SERVER_ONLY, WEBHOOK_CALLBACK, export};
+pub use federation::{FederatedCredential, OutsideIdentity};
 pub use packed::Packed;
 pub use refusal::{Refusal, RefusalCode};
 pub use registry::RegistryView;

@@ -70,6 +70,8 @@ refusal_codes! {
     RoleDefinitionWithSameNameExists = 409, "RoleDefinitionWithSameNameExists";
     /// The registry's name is taken.
     AlreadyInUse = 409, "AlreadyInUse";
+    /// Another one says the same already.
+    AlreadyThere = 409, "Conflict";
     /// Something of the system's own that nobody may change.
     SystemDefined = 409, "Conflict";
 }

@@ -20,6 +20,11 @@ pub const ROLE_DEFINITIONS: &str = "Microsoft.Authorization/roleDefinitions";
 pub const DENY_ASSIGNMENTS: &str = "Microsoft.Authorization/denyAssignments";
 /// A user-assigned managed identity.
 pub const USER_ASSIGNED_IDENTITIES: &str = "Microsoft.ManagedIdentity/userAssignedIdentities";
+/// Whose outside tokens are worth a token of the user-assigned managed identity.
+pub const IDENTITY_FEDERATED_CREDENTIALS: &str =
+    "Microsoft.ManagedIdentity/userAssignedIdentities/federatedIdentityCredentials";
+/// Whose outside tokens are worth a token of the application's service principal.
+pub const APPLICATION_FEDERATED_CREDENTIALS: &str = "Microsoft.Graph/applications/federatedIdentityCredentials";
 /// A private endpoint.
 pub const PRIVATE_ENDPOINTS: &str = "Microsoft.Network/privateEndpoints";
 /// A virtual network.

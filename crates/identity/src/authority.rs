@@ -2,6 +2,7 @@
 
 mod assertion;
 mod device;
+mod federated;
 mod refusal;
 mod users;
 
@@ -122,7 +123,7 @@ impl Identity {
         })
     }
 
-    fn client_credentials(&self, asked: &Asked) -> Result<Value, AuthorityError> {
+    async fn client_credentials(&self, asked: &Asked) -> Result<Value, AuthorityError> {
         let client = asked.field("client_id")?;
         let audience = asked.audience()?;
         let client_id = Uuid::try_parse(client).map_err(|_| AuthorityError::UnknownApplication(shown(client)))?;
@@ -139,12 +140,11 @@ impl Identity {
             }
             (None, Some(assertion)) => {
                 // Looking at one takes work, and whoever sends bad ones guesses.
-                let mut outcome = Err(AuthorityError::Internal);
-                let check = || {
-                    outcome = assertion::check(self, client_id, &assertion, asked);
-                    outcome.as_ref().map(drop).map_err(|_| InvalidCredential::WrongPassword)
-                };
-                let _counted = self.throttle.attempt(asked.address, &client_id.to_string(), asked.now, check)?;
+                let attempt = self.throttle.admit(asked.address, &client_id.to_string(), asked.now)?;
+                let outcome = assertion::check(self, client_id, &assertion, asked).await;
+                if outcome.as_ref().is_err_and(|why| *why != AuthorityError::IssuerUnreachable) {
+                    attempt.failed();
+                }
                 outcome
             }
             (None, None) => Err(AuthorityError::MissingField("client_secret")),
@@ -231,7 +231,7 @@ fn address_of(peer: Option<&Peer>) -> IpAddr {
 async fn token(State(identity): State<Arc<Identity>>, asked: Asked) -> Response<Body> {
     let answer = async {
         match asked.field("grant_type")? {
-            "client_credentials" => identity.client_credentials(&asked),
+            "client_credentials" => identity.client_credentials(&asked).await,
             "password" => users::password(&identity, &asked).await,
             "refresh_token" => users::refresh(&identity, &asked),
             "urn:ietf:params:oauth:grant-type:device_code" => device::token(&identity, &asked).await,

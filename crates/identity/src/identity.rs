@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::IdentityError;
 use crate::certificates::CertificateAuthority;
+use crate::issuers::{Issuers, OutsideOptions};
 use crate::keys::KeyRing;
 use crate::links::LinkKey;
 use crate::throttle::{PasswordLimits, Throttle};
@@ -44,6 +45,8 @@ pub struct IdentityOptions {
     pub random: Arc<dyn Random>,
     /// The rest.
     pub settings: IdentitySettings,
+    /// Whose tokens count beside this server's own.
+    pub outside: OutsideOptions,
 }
 
 /// Names and files.
@@ -92,6 +95,7 @@ pub struct Identity {
     /// Principals with the generation of the configuration they were read from.
     pub(crate) principals: Cache<PrincipalId, (u64, Arc<Known>)>,
     pub(crate) throttle: Throttle,
+    pub(crate) issuers: Issuers,
     /// Who may stretch a user's password now: it takes a core for a tenth of a second.
     pub(crate) stretching: Arc<Semaphore>,
 }
@@ -108,7 +112,7 @@ pub(crate) struct Known {
 impl Identity {
     /// Loads keys and authorities, or makes them the first time, and prepares TLS.
     pub async fn open(options: IdentityOptions) -> Result<Arc<Self>, IdentityError> {
-        let IdentityOptions { store, directory, clock, random, settings } = options;
+        let IdentityOptions { store, directory, clock, random, settings, outside } = options;
         let links = LinkKey::load(&store.vault(), random.as_ref()).await?;
         let throttle = Throttle::new(settings.password_limits);
         let (vault, now, tenant) = (store.vault(), clock.now(), settings.tenant);
@@ -143,6 +147,7 @@ impl Identity {
             authority_tokens: VerifiedTokens::new(CACHED_TOKEN_BYTES),
             principals: Cache::new(CACHED_PRINCIPALS),
             throttle,
+            issuers: Issuers::new(outside),
             stretching: Arc::new(Semaphore::new(STRETCHING_AT_ONCE)),
         }))
     }

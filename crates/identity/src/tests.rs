@@ -1,6 +1,8 @@
 mod authority;
+mod federated;
 mod gateway;
 mod logins;
+mod provider;
 mod tls;
 mod tokens;
 mod workload;
@@ -30,8 +32,8 @@ use tokio::net::TcpListener;
 use uuid::Uuid;
 
 use crate::{
-    ExchangeRequest, Identity, IdentityOptions, IdentitySettings, Peer, SecretOwner, TokenGrant, TokenRefusal,
-    TokenRequest,
+    ExchangeRequest, Identity, IdentityOptions, IdentitySettings, OutsideOptions, Peer, SecretOwner, TokenGrant,
+    TokenRefusal, TokenRequest,
 };
 
 /// Where requests come from.
@@ -91,6 +93,10 @@ impl Bench {
     }
 
     async fn in_tenant(tenant: Uuid) -> Self {
+        Self::with(tenant, OutsideOptions::default()).await
+    }
+
+    async fn with(tenant: Uuid, outside: OutsideOptions) -> Self {
         let folder = TempDir::new().unwrap();
         let clock = Arc::new(TestClock(AtomicI64::new(START)));
         let random = Arc::new(TestRandom(AtomicU64::new(1)));
@@ -123,6 +129,7 @@ impl Bench {
                 certificate_files: None,
                 password_limits: crate::PasswordLimits::default(),
             },
+            outside,
         })
         .await
         .unwrap();

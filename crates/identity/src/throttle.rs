@@ -63,21 +63,41 @@ impl Throttle {
         now: Timestamp,
         check: impl FnOnce() -> Result<T, InvalidCredential>,
     ) -> Result<Result<T, InvalidCredential>, Throttled> {
+        let attempt = self.admit(address, user, now)?;
+        let outcome = check();
+        if matches!(outcome, Err(InvalidCredential::WrongPassword | InvalidCredential::UnknownCaller)) {
+            attempt.failed();
+        }
+        Ok(outcome)
+    }
+
+    /// Lets an attempt be made that takes its time, unless too many were wrong before.
+    pub(crate) fn admit(&self, address: IpAddr, user: &str, now: Timestamp) -> Result<Attempt<'_>, Throttled> {
         let source = source_of(address);
-        let key = (source, user.chars().take(MAX_USER_CHARS).flat_map(char::to_lowercase).collect());
+        let user = (source, user.chars().take(MAX_USER_CHARS).flat_map(char::to_lowercase).collect());
         let left = [
-            self.users.get(&key).and_then(|counter| left(&counter, self.limits.per_user, now)),
+            self.users.get(&user).and_then(|counter| left(&counter, self.limits.per_user, now)),
             self.sources.get(&source).and_then(|counter| left(&counter, self.limits.per_source, now)),
         ];
-        if let Some(retry_after_seconds) = left.into_iter().flatten().max() {
-            return Err(Throttled { retry_after_seconds });
+        match left.into_iter().flatten().max() {
+            Some(retry_after_seconds) => Err(Throttled { retry_after_seconds }),
+            None => Ok(Attempt { throttle: self, user, now }),
         }
-        Ok(check().inspect_err(|why| {
-            if matches!(why, InvalidCredential::WrongPassword | InvalidCredential::UnknownCaller) {
-                count(&self.users.get_with(key, || begun(now)), now);
-                count(&self.sources.get_with(source, || begun(now)), now);
-            }
-        }))
+    }
+}
+
+/// An attempt that counts if it fails.
+pub(crate) struct Attempt<'a> {
+    throttle: &'a Throttle,
+    user: (IpAddr, Box<str>),
+    now: Timestamp,
+}
+
+impl Attempt<'_> {
+    pub(crate) fn failed(self) {
+        let Self { throttle, user, now } = self;
+        count(&throttle.sources.get_with(user.0, || begun(now)), now);
+        count(&throttle.users.get_with(user, || begun(now)), now);
     }
 }
 

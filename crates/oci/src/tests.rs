@@ -120,6 +120,7 @@ impl Bench {
                 certificate_files: None,
                 password_limits: postern_identity::PasswordLimits::default(),
             },
+            outside: postern_identity::OutsideOptions::default(),
         })
         .await
         .unwrap();

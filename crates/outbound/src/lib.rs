@@ -1,4 +1,4 @@
-//! The one HTTP client by which the server calls others: import now, whatever else asks the server to fetch something later.
+//! The one HTTP client by which the server calls others: registries to import from, issuers of tokens.
 //!
 //! ```text
 //!  URL ─▶ https? ─▶ address: public or allow-listed, no own listener? ─▶ connect to what was checked ─▶ answer
@@ -145,6 +145,32 @@ impl Outbound {
             url = next;
         }
         Err(OutboundError::Redirects(host_of(&url)))
+    }
+
+    /// Sends one request, a GET or with a body a POST, and reads the whole answer. No redirect is followed: whoever is asked answers
+    /// itself, or not at all. All of it takes no longer than `patience`.
+    pub async fn ask(
+        &self,
+        url: &Url,
+        headers: HeaderMap,
+        body: Option<Bytes>,
+        limit_bytes: usize,
+        patience: Duration,
+    ) -> Result<(StatusCode, Bytes), OutboundError> {
+        let asked = async {
+            let host = self.check(url).await?;
+            let request = match body {
+                None => self.http.get(url.clone()),
+                Some(body) => self.http.post(url.clone()).body(body),
+            };
+            let sent = request.headers(headers).send().await;
+            let response =
+                sent.map_err(|error| OutboundError::Failed { host: host.clone(), reason: causes(&error) })?;
+            let status = response.status();
+            Ok((status, Answer { host, response }.bytes(limit_bytes).await?))
+        };
+        let late = |_| OutboundError::Failed { host: host_of(url), reason: "it takes too long to answer".into() };
+        tokio::time::timeout(patience, asked).await.map_err(late)?
     }
 
     /// Refuses a URL whose host has no address that may be called.

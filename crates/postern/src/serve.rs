@@ -13,7 +13,9 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use postern_arm::{ArmState, ServiceTags};
 use postern_audit::{Audit, AuditOptions, AuditWriter};
 use postern_estate::types::REGISTRIES;
-use postern_identity::{CertificateFiles, Identity, IdentityOptions, IdentitySettings, PasswordLimits, RequestLimiter};
+use postern_identity::{
+    CertificateFiles, Identity, IdentityOptions, IdentitySettings, OutsideOptions, PasswordLimits, RequestLimiter,
+};
 use postern_model::{ResourceId, TenantId};
 use postern_oci::{DataPlane, Importer, OciState};
 use postern_outbound::Outbound;
@@ -163,7 +165,9 @@ impl Running {
         let ground = first_start::ground(&directory, config, random.as_ref()).await?;
         let names = Names::new(&config.server.suffix);
         let arm_endpoint = format!("https://{}", with_port("localhost", port));
+        let outbound = Outbound::new(config.outbound.options(addresses.clone())?)?;
         let identity = Identity::open(IdentityOptions {
+            outside: OutsideOptions { outbound: Some(outbound.clone()) },
             store: store.clone(),
             directory: directory.clone(),
             clock: Arc::clone(&clock),
@@ -230,7 +234,6 @@ impl Running {
             random: Arc::clone(&random),
             limits: postern_oci::Limits::default(),
         };
-        let outbound = Outbound::new(config.outbound.options(addresses.clone())?)?;
         let arm = Arc::new(ArmState {
             patience: PATIENCE,
             requests: config.throttling.enabled.then(limiter),

@@ -208,7 +208,7 @@ fn secrets_of(call: &Call, kind: Kind, name: &str) -> Result<SecretOwner, ArmErr
 }
 
 /// The resource of an object that the caller may change. Identities that belong to another resource are changed there.
-fn resource_of(call: &Call, kind: Kind, name: &str) -> Result<Arc<Resource>, ArmError> {
+pub(super) fn resource_of(call: &Call, kind: Kind, name: &str) -> Result<Arc<Resource>, ArmError> {
     call.may_see(None)?;
     let id = match Uuid::try_parse(name) {
         Ok(id) => kind.resource(id)?,
@@ -225,7 +225,7 @@ fn may_write(call: &Call, id: &ResourceId) -> Result<(), ArmError> {
     call.authorize(&action, id).map_err(|_| denied())
 }
 
-async fn write(mut call: Call, id: ResourceId, properties: Document) -> Result<(), ArmError> {
+pub(super) async fn write(mut call: Call, id: ResourceId, properties: Document) -> Result<(), ArmError> {
     may_write(&call, &id)?;
     call.method = Method::PUT;
     call.version = VERSION;
@@ -237,7 +237,7 @@ fn kept(body: &Document) -> Document {
     body.iter().filter(|(name, _)| !NOT_KEPT.contains(&name.as_str())).map(|(n, v)| (n.clone(), v.clone())).collect()
 }
 
-fn properties_of(resource: &Resource) -> Document {
+pub(super) fn properties_of(resource: &Resource) -> Document {
     resource.properties().unwrap_or_default()
 }
 

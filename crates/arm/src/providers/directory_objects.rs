@@ -1,7 +1,8 @@
 //! Managed identities of their own, and the directory's objects.
 
-use postern_estate::{Resource, types};
+use postern_estate::{Resource, types, validate};
 use postern_model::{PrincipalId, ResourceId};
+use serde_json::json;
 use uuid::Uuid;
 
 use super::Provider;
@@ -10,6 +11,10 @@ use crate::resources::{Draft, is_first_party};
 
 /// What the directory's API takes and no answer shows.
 const SECRETS: [&str; 2] = ["passwordProfile", "passwordCredentials"];
+/// The audience of outside tokens that are meant to be exchanged.
+///
+/// Source: Microsoft Entra ID, workload identity federation (read 2026-11).
+const TOKEN_EXCHANGE: &str = "api://AzureADTokenExchange";
 /// Most members of a group.
 const MAX_MEMBERS: usize = 10_000;
 
@@ -37,6 +42,16 @@ impl Provider for UserAssignedIdentities {
         properties.insert("clientId".into(), client.to_string().into());
         properties.insert("tenantId".into(), tenant.to_string().into());
         Ok(())
+    }
+}
+
+/// Of managed identities and of applications.
+pub(super) struct FederatedCredentials;
+
+impl Provider for FederatedCredentials {
+    fn complete(&self, draft: &mut Draft<'_>) -> Result<(), ArmError> {
+        draft.properties()?.entry("audiences").or_insert_with(|| json!([TOKEN_EXCHANGE]));
+        Ok(validate::federated_credential(draft.estate, &draft.id, &draft.document)?)
     }
 }
 

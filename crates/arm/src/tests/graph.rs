@@ -3,7 +3,7 @@
 use super::*;
 
 /// A request to the directory, by a caller whose token is for it.
-async fn graph(bench: &Bench, who: Who, method: &str, path: &str, body: Value) -> Answer {
+pub(super) async fn graph(bench: &Bench, who: Who, method: &str, path: &str, body: Value) -> Answer {
     let token = bench.token_for(who.client(), "a secret of no importance", ENDPOINT).await.unwrap();
     let request = Request::builder().method(method).uri(format!("/v1.0/{path}"));
     let request = request.header("authorization", format!("Bearer {token}"));
@@ -15,7 +15,7 @@ async fn get(bench: &Bench, path: &str) -> Answer {
     graph(bench, Who::Owner, "GET", path, Value::Null).await
 }
 
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     value.as_str().unwrap_or_else(|| panic!("{value} is no text")).to_owned()
 }
 

@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::estate::tests::{REGISTRY, SUBSCRIPTION, assignment, estate, id, oid, uuid};
-use crate::{Document, Refusal};
+use crate::{Document, Estate, Refusal};
 
 const FIRST: &str = "InvalidParameter properties.networkRuleSet.ipRules[0]";
 const PULL: &str = "7f951dda-4ed3-4680-a7ca-43fe172d538d";
@@ -261,4 +261,83 @@ fn children() {
     );
     assert_eq!(tokens("tok-01", json!({"scopeMapId": REGISTRY})), "InvalidParameter properties.scopeMapId");
     assert_eq!(tokens("tok-01", json!({"status": "on"})), "InvalidParameter properties.status");
+}
+
+#[test]
+fn federated_credentials() {
+    let identity =
+        format!("{SUBSCRIPTION}/resourceGroups/g/providers/Microsoft.ManagedIdentity/userAssignedIdentities/i");
+    let credential = |name: &str| id(&format!("{identity}/federatedIdentityCredentials/{name}"));
+    let good =
+        |subject: &str| json!({"issuer": "https://issuer.example/a", "subject": subject, "audiences": ["api://x"]});
+    let mut estate = estate(json!([]));
+    let check = |estate: &Estate, name: &str, properties: Value, expected: &str| {
+        let document = object(&json!({"properties": properties}));
+        let outcome = code(federated_credential(estate, &credential(name), &document));
+        assert_eq!(outcome, expected, "{name} {properties}");
+    };
+    check(&estate, "main", good("s"), "ok");
+    for name in ["ab", "-ab", &"a".repeat(121), "a.b"] {
+        check(&estate, name, good("s"), "InvalidResourceName name");
+    }
+    check(&estate, &"a".repeat(120), good(&"s".repeat(600)), "ok");
+    let with = |name: &str, value: Value| {
+        let mut properties = good("s");
+        properties[name] = value;
+        properties
+    };
+    for issuer in [
+        "http://issuer.example",
+        "https://",
+        "https:///a",
+        "https://user@issuer.example",
+        "https://issuer.example/?a",
+        "https://issuer.example/#a",
+        "https://issuer.example/ä",
+        "https://issuer.example/a b",
+        "HTTPS://issuer.example",
+        "issuer.example",
+    ] {
+        check(&estate, "main", with("issuer", json!(issuer)), "InvalidParameter properties.issuer");
+    }
+    check(&estate, "main", with("issuer", Value::Null), "InvalidRequestContent properties.issuer");
+    check(&estate, "main", with("subject", json!("")), "InvalidParameter properties.subject");
+    check(&estate, "main", with("subject", json!("a\nb")), "InvalidParameter properties.subject");
+    check(&estate, "main", with("subject", json!("s".repeat(601))), "InvalidParameter properties.subject");
+    for audiences in [json!([]), json!(["a", "b"]), json!("a"), json!([1]), json!([""]), Value::Null] {
+        check(&estate, "main", with("audiences", audiences), "InvalidParameter properties.audiences");
+    }
+    let expression = json!({"value": "claims['sub'] matches '*'", "languageVersion": 1});
+    check(
+        &estate,
+        "main",
+        with("claimsMatchingExpression", expression),
+        "InvalidParameter properties.claimsMatchingExpression",
+    );
+    check(&estate, "main", with("description", json!(1)), "InvalidRequestContent properties.description");
+
+    let put = |estate: &mut Estate, name: &str, properties: Value| {
+        let id = credential(name);
+        let moment = postern_model::Timestamp::from_unix_seconds(0);
+        let content = crate::Packed::new(&id, object(&json!({"properties": properties})));
+        let uid = postern_model::ResourceUid(uuid(1));
+        let (etag, generation) = (String::new(), 1);
+        estate.insert(std::sync::Arc::new(crate::Resource {
+            id,
+            uid,
+            generation,
+            etag,
+            created: moment,
+            updated: moment,
+            content,
+        }));
+    };
+    put(&mut estate, "first", good("taken"));
+    check(&estate, "second", good("taken"), "Conflict");
+    check(&estate, "FIRST", good("taken"), "ok");
+    for number in 1..20 {
+        put(&mut estate, &format!("number{number}"), good(&number.to_string()));
+    }
+    check(&estate, "another", good("new"), "LimitExceeded");
+    check(&estate, "number1", good("new"), "ok");
 }

@@ -1,4 +1,5 @@
-//! Client assertions: a client proves itself with a token that it signed with the key of a certificate of its own.
+//! Client assertions: a client proves itself with a token that it signed with the key of a certificate of its own, or with one of an
+//! issuer outside (`federated.rs`).
 //!
 //! Source: RFC 7523 §3; Microsoft identity platform, certificate credentials (read 2026-11).
 
@@ -18,7 +19,7 @@ use uuid::Uuid;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::refusal::AuthorityError;
-use super::{Asked, shown};
+use super::{Asked, federated, shown};
 use crate::Identity;
 use crate::identity::Known;
 use crate::keys::MAX_TOKEN_BYTES;
@@ -49,7 +50,7 @@ struct Claims {
 }
 
 /// The client, if the assertion is its own.
-pub(super) fn check(
+pub(super) async fn check(
     identity: &Identity,
     client_id: Uuid,
     assertion: &Secret,
@@ -60,7 +61,11 @@ pub(super) fn check(
     }
     let known = identity.known_by_client_id(client_id);
     let known = known.ok_or_else(|| AuthorityError::UnknownApplication(shown(&client_id.to_string())))?;
-    verify(identity, &known, client_id, assertion.expose(), asked).map_err(AuthorityError::BadAssertion)?;
+    if federated::is_outside(assertion.expose()) {
+        federated::check(identity, &known, client_id, assertion.expose(), asked).await?;
+    } else {
+        verify(identity, &known, client_id, assertion.expose(), asked).map_err(AuthorityError::BadAssertion)?;
+    }
     if known.enabled { Ok(known) } else { Err(AuthorityError::Disabled(client_id)) }
 }
 
@@ -147,7 +152,8 @@ fn key_of(identity: &Identity, known: &Known, client: Uuid, header: &Header, now
     (valid && is_rsa).then(|| DecodingKey::from_rsa_der(&key.subject_public_key.data))
 }
 
-fn application(identity: &Identity, client: Uuid) -> Option<Arc<Resource>> {
+/// The application registration of this id.
+pub(super) fn application(identity: &Identity, client: Uuid) -> Option<Arc<Resource>> {
     let root = ResourceId::root();
     let is_own = |one: &&Arc<Resource>| one.text(&["appId"]).and_then(|id| Uuid::try_parse(&id).ok()) == Some(client);
     identity.directory.with_estate(|estate| estate.list(&root, types::APPLICATIONS).find(is_own).cloned())

@@ -38,6 +38,18 @@ pub(super) enum AuthorityError {
     TooManyDevices,
     /// A client assertion that does not hold, and what is wrong with it.
     BadAssertion(&'static str),
+    /// None of the client's federated credentials names an outside token's issuer.
+    NoFederatedIssuer(String),
+    /// One names the issuer, none the subject.
+    NoFederatedSubject(String),
+    /// The one of issuer and subject names another audience.
+    NoFederatedAudience(String),
+    /// The issuer of an outside token cannot be asked for its keys.
+    IssuerUnreachable,
+    /// An outside token names a key that its issuer does not publish.
+    UnknownIssuerKey(String),
+    /// An outside token that does not hold now.
+    AssertionTime,
     Throttled {
         retry_after_seconds: i64,
     },
@@ -148,6 +160,50 @@ impl AuthorityError {
                 "invalid_client",
                 700_027,
                 format!("The client assertion is not valid: {why}."),
+            ),
+            Self::NoFederatedIssuer(issuer) => (
+                StatusCode::UNAUTHORIZED,
+                "invalid_client",
+                700_211,
+                format!(
+                    "No matching federated identity record found for presented assertion issuer '{issuer}'. Every letter counts, a \
+                     slash at the end included."
+                ),
+            ),
+            Self::NoFederatedAudience(audience) => (
+                StatusCode::UNAUTHORIZED,
+                "invalid_client",
+                700_212,
+                format!("No matching federated identity record found for presented assertion audience '{audience}'."),
+            ),
+            Self::NoFederatedSubject(subject) => (
+                StatusCode::UNAUTHORIZED,
+                "invalid_client",
+                700_213,
+                format!(
+                    "No matching federated identity record found for presented assertion subject '{subject}'. Capital and small \
+                     letters differ."
+                ),
+            ),
+            Self::IssuerUnreachable => (
+                StatusCode::BAD_REQUEST,
+                "invalid_request",
+                50166,
+                "Request to External OIDC endpoint failed. The server's log says why.".to_owned(),
+            ),
+            Self::UnknownIssuerKey(issuer) => (
+                StatusCode::UNAUTHORIZED,
+                "invalid_client",
+                7_000_272,
+                format!(
+                    "The key used to sign the federated credential could not be found in the metadata of identity provider '{issuer}'."
+                ),
+            ),
+            Self::AssertionTime => (
+                StatusCode::UNAUTHORIZED,
+                "invalid_client",
+                700_024,
+                format!("Client assertion is not within its valid time range. Current time: {}.", identity.clock.now()),
             ),
             Self::Throttled { .. } => (
                 StatusCode::TOO_MANY_REQUESTS,

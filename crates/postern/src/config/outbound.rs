@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use postern_outbound::OutboundOptions;
 use serde::Deserialize;
 
-/// `[outbound]`: whom the server may call for an import. It speaks HTTPS only, and never to its own listeners.
+/// `[outbound]`: whom the server may call, for imports and for the keys of issuers. It speaks HTTPS only, and never to its own listeners.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct OutboundConfig {

@@ -11,7 +11,7 @@ use http::Request;
 use http_body_util::BodyExt as _;
 use postern_audit::{Audit, AuditOptions};
 use postern_identity::{
-    Identity, IdentityOptions, IdentitySettings, PasswordLimits, Peer, SecretOwner, authority_router,
+    Identity, IdentityOptions, IdentitySettings, OutsideOptions, PasswordLimits, Peer, SecretOwner, authority_router,
 };
 use postern_model::{Clock, CorrelationId, Random, Secret, TenantId, Timestamp};
 use postern_oci::{Limits, OciState, router};
@@ -269,6 +269,7 @@ async fn open_identity((store, directory, clock, random): Parts<'_>, home: &Home
             // Rows with wrong passwords come from few places.
             password_limits: PasswordLimits { per_user: u32::MAX, per_source: u32::MAX },
         },
+        outside: OutsideOptions::default(),
     };
     Identity::open(options).await.expect("the identity services open")
 }
