@@ -100,6 +100,9 @@ az network private-endpoint show --resource-group myresourcegroup --name myendpo
         let record = "az network private-dns record-set a show --resource-group myresourcegroup --zone-name privatelink.azurecr.io \
                       --name myregistry --query aRecords[0].ipv4Address";
         assert_eq!(az.json(record), "10.0.0.4");
+        let records = "az network private-dns record-set list --resource-group myresourcegroup --zone-name privatelink.azurecr.io \
+                       --query [].aRecords[].ipv4Address";
+        assert_eq!(az.json(records), json!(["10.0.0.4"]));
         let links =
             "az network private-dns link vnet list --resource-group myresourcegroup --zone-name privatelink.azurecr.io";
         assert_eq!(length(&az.json(links)), Some(1));
@@ -249,5 +252,20 @@ az container show --resource-group myresourcegroup --name mycontainer --query id
         assert!(waits.is_empty() || fits(&waits), "{waits}");
         let logged = az.run("cat $AZURE_CONFIG_DIR/logs/*.log* | grep -ic 'response status'");
         assert!(logged.parse::<u32>().is_ok_and(|count| count > 20), "the log holds the answers: {logged}");
+    });
+}
+
+/// Nobody who drives the CLI sees that there were too many requests: it waits as long as it is told to, and asks again.
+#[test]
+fn the_cli_waits_when_it_is_told_to() {
+    bench::inside(|| {
+        let throttling = "enabled = true\npercent = 2".to_owned();
+        let (_bench, az) = scene(Setup { throttling, ..Setup::default() });
+        az.run(
+            "for number in 1 2 3 4 5 6; do az acr update --name myregistry --tags number=$number --output none; done",
+        );
+        assert_eq!(az.json("az acr show --name myregistry --query tags.number"), "6");
+        let waits = az.run("cat $AZURE_CONFIG_DIR/logs/*.log* | grep -ic 'response status: 429'");
+        assert!(waits.parse::<u32>().is_ok_and(|count| count > 0), "{waits}");
     });
 }

@@ -6,7 +6,7 @@ use postern_model::{PrincipalId, ResourceId};
 use crate::call::Call;
 use crate::error::{ArmError, Condition};
 use crate::filter::{self, Term};
-use crate::lists::{page, principal_in, shown, unknown_filter};
+use crate::lists::{Paging, page, principal_in, shown, unknown_filter};
 use crate::reply::Reply;
 
 /// `GET {scope}/providers/Microsoft.Authorization/roleAssignments`: those made above, at, and without `atScope()` also below the scope.
@@ -28,7 +28,7 @@ pub(crate) fn assignments(call: &Call, scope: &ResourceId) -> Result<Reply, ArmE
     call.state.directory.with_estate(|estate| {
         let mut found = match &principals {
             Some(principals) => theirs(estate, principals, scope, below),
-            None => everybodys(estate, scope, below),
+            None => everybodys(estate, scope, below, &Paging::of(call)?),
         };
         found.sort_unstable();
         found.dedup();
@@ -36,14 +36,11 @@ pub(crate) fn assignments(call: &Call, scope: &ResourceId) -> Result<Reply, ArmE
     })
 }
 
-/// Those that concern the scope, found by its place: there may be very many elsewhere.
-fn everybodys<'a>(estate: &'a Estate, scope: &ResourceId, below: bool) -> Vec<&'a ResourceId> {
-    let mut found: Vec<&ResourceId> =
-        if below { estate.ids(scope, types::ROLE_ASSIGNMENTS).collect() } else { Vec::new() };
-    for above in std::iter::successors(Some(scope.clone()), ResourceId::parent) {
-        found.extend(estate.ids(&made_at(&above), types::ROLE_ASSIGNMENTS));
-    }
-    found
+/// Those that concern the scope, found by its place, as many as a page takes: there may be very many, here and elsewhere.
+fn everybodys<'a>(estate: &'a Estate, scope: &ResourceId, below: bool, paging: &Paging) -> Vec<&'a ResourceId> {
+    let above = std::iter::successors(Some(scope.clone()), ResourceId::parent).map(|above| made_at(&above));
+    let places = below.then(|| scope.clone()).into_iter().chain(above);
+    places.flat_map(|place| paging.cut(estate.ids_after(&place, types::ROLE_ASSIGNMENTS, paging.after()))).collect()
 }
 
 /// Where the assignments at a scope are.

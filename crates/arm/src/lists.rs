@@ -17,6 +17,10 @@ use crate::resources::{not_found, type_of};
 /// Most resources in one answer.
 const PAGE: usize = 1000;
 
+const PRIVATE_DNS_ZONES: &str = "Microsoft.Network/privateDnsZones";
+/// The records of a zone whatever their type, as if they were children of one.
+const ALL_RECORDS: &str = "Microsoft.Network/privateDnsZones/ALL";
+
 /// Where a list goes on; names of parameters are compared in lower case.
 const SKIP_TOKEN: &str = "$skiptoken";
 
@@ -85,6 +89,12 @@ pub(crate) fn resources(call: &Call, scope: &ResourceId) -> Result<Reply, ArmErr
     })
 }
 
+/// Whether it is a type of records: what a private DNS zone holds besides its links to networks.
+fn is_record(resource_type: &str) -> bool {
+    let (zone, record) = resource_type.rsplit_once('/').unwrap_or_default();
+    zone.eq_ignore_ascii_case(PRIVATE_DNS_ZONES) && !record.eq_ignore_ascii_case("virtualNetworkLinks")
+}
+
 fn is_listed(resource_type: &str) -> bool {
     let lower = resource_type.to_ascii_lowercase();
     !NOT_LISTED.iter().any(|prefix| lower.starts_with(prefix))
@@ -131,7 +141,9 @@ fn listed(call: &Call, scope: &ResourceId, resource_type: &str) -> Result<Reply,
             return Err(call.caller.forbidden(&action, scope));
         }
         exists(estate, scope)?;
-        let found: Vec<&ResourceId> = estate.ids(scope, resource_type).filter(|id| may_read(&rights, id)).collect();
+        let paging = Paging::of(call)?;
+        let found =
+            paging.cut(estate.ids_after(scope, resource_type, paging.after()).filter(|id| may_read(&rights, id)));
         page(call, estate, &found, |resource| shown(estate, resource, call))
     })
 }
@@ -156,8 +168,13 @@ pub(crate) async fn children(call: &Call, parent: &ResourceId, kind: &str) -> Re
         if registry.is_some() && kind.eq_ignore_ascii_case("privateLinkResources") {
             return Ok(Reply::list(vec![private_link_resource(resource)]));
         }
-        let mut found: Vec<&ResourceId> =
-            estate.children_of_type(parent, &resource_type).map(|child| &child.id).collect();
+        let listed: Vec<&str> = if resource_type.eq_ignore_ascii_case(ALL_RECORDS) {
+            estate.types().filter(|one| is_record(one)).collect()
+        } else {
+            vec![&resource_type]
+        };
+        let children = listed.into_iter().flat_map(|one| estate.children_of_type(parent, one));
+        let mut found: Vec<&ResourceId> = children.map(|child| &child.id).collect();
         found.sort_unstable();
         let page = page(call, estate, &found, |child| shown(estate, child, call))?;
         if resource_type.eq_ignore_ascii_case(types::SCOPE_MAPS) && call.query.get(SKIP_TOKEN).is_none() {
@@ -229,6 +246,36 @@ pub(crate) fn unknown_filter(key: &str) -> ArmError {
     ArmError::new(Condition::InvalidFilter, format!("The $filter term '{key}' is not supported here."))
 }
 
+/// Where a page begins, and how long it is at most.
+pub(crate) struct Paging {
+    size: usize,
+    after: Option<ResourceId>,
+}
+
+impl Paging {
+    /// What the caller asks for.
+    pub(crate) fn of(call: &Call) -> Result<Self, ArmError> {
+        let invalid =
+            || ArmError::new(Condition::InvalidParameters, "The query parameter '$top' must be a positive number.");
+        let size = match call.query.get("$top") {
+            None => PAGE,
+            Some(text) => text.parse().ok().filter(|top| *top > 0).ok_or_else(invalid)?,
+        };
+        let after = call.query.get(SKIP_TOKEN).and_then(|text| text.parse().ok());
+        Ok(Self { size: PAGE.min(size), after })
+    }
+
+    /// What the page begins behind.
+    pub(crate) fn after(&self) -> Option<&ResourceId> {
+        self.after.as_ref()
+    }
+
+    /// As many of what comes behind that as show whether there is another page.
+    pub(crate) fn cut<'a>(&self, found: impl Iterator<Item = &'a ResourceId>) -> Vec<&'a ResourceId> {
+        found.take(self.size + 1).collect()
+    }
+}
+
 /// One page of what was found, in the order given (by id), with a link to the next.
 pub(crate) fn page(
     call: &Call,
@@ -236,13 +283,7 @@ pub(crate) fn page(
     found: &[&ResourceId],
     show: impl Fn(&Resource) -> Value,
 ) -> Result<Reply, ArmError> {
-    let size = match call.query.get("$top") {
-        None => PAGE,
-        Some(text) => text.parse().ok().filter(|top| *top > 0).map(|top: usize| top.min(PAGE)).ok_or_else(|| {
-            ArmError::new(Condition::InvalidParameters, "The query parameter '$top' must be a positive number.")
-        })?,
-    };
-    let after = call.query.get(SKIP_TOKEN).and_then(|text| text.parse::<ResourceId>().ok());
+    let Paging { size, after } = Paging::of(call)?;
     let seen = after.map_or(0, |after| found.partition_point(|id| **id <= after));
     let rest = found.get(seen..).unwrap_or_default();
     let (page, more) = rest.split_at_checked(size).unwrap_or((rest, &[]));

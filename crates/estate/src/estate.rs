@@ -260,9 +260,18 @@ impl Estate {
         scope: &ResourceId,
         resource_type: &str,
     ) -> impl Iterator<Item = &'a ResourceId> + use<'a> {
+        self.ids_after(scope, resource_type, None)
+    }
+
+    /// As [`ids`](Self::ids), from behind one on. What comes before costs nothing.
+    pub fn ids_after<'a>(
+        &'a self,
+        scope: &ResourceId,
+        resource_type: &str,
+        after: Option<&ResourceId>,
+    ) -> impl Iterator<Item = &'a ResourceId> + use<'a> {
         let ids = self.by_type.get(resource_type.to_ascii_lowercase().as_str());
-        let scope = scope.clone();
-        ids.into_iter().flat_map(move |ids| within(ids, scope.clone()))
+        ids.map(|ids| within(ids, scope, after)).into_iter().flatten()
     }
 
     /// The resources of a type within a scope, by id.
@@ -285,7 +294,7 @@ impl Estate {
 
     /// Everything below a resource that cannot outlive it, the deepest first.
     pub fn descendants(&self, id: &ResourceId) -> Vec<ResourceId> {
-        let all = self.by_type.values().flat_map(|ids| within(ids, id.clone()));
+        let all = self.by_type.values().flat_map(|ids| within(ids, id, None));
         let mut below: Vec<ResourceId> = all.filter(|found| *found != id).cloned().collect();
         below.sort_by_cached_key(|id| std::cmp::Reverse(id.segments().count()));
         below
@@ -477,9 +486,16 @@ pub(crate) fn scopes_of(id: &ResourceId) -> Vec<ResourceId> {
 }
 
 /// Those that are the scope or below it, in order.
-fn within(ids: &BTreeSet<ResourceId>, scope: ResourceId) -> impl Iterator<Item = &ResourceId> {
-    let below = ids.range((Bound::Excluded(scope.first_below()), Bound::Unbounded));
-    ids.get(&scope).into_iter().chain(below.take_while(move |id| id.is_within(&scope)))
+fn within<'a>(
+    ids: &'a BTreeSet<ResourceId>,
+    scope: &ResourceId,
+    after: Option<&ResourceId>,
+) -> impl Iterator<Item = &'a ResourceId> + use<'a> {
+    let itself = ids.get(scope).filter(|id| after.is_none_or(|after| *id > after));
+    let first_below = scope.first_below();
+    let from = after.filter(|after| **after > first_below).cloned().unwrap_or(first_below);
+    let (below, scope) = (ids.range((Bound::Excluded(from), Bound::Unbounded)), scope.clone());
+    itself.into_iter().chain(below.take_while(move |id| id.is_within(&scope)))
 }
 
 /// The private endpoint that a connection names.

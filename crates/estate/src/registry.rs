@@ -148,7 +148,13 @@ impl RegistryView {
             anonymous_pull: false,
             arm_tokens_accepted: false,
             data_endpoint: false,
-            policies: ContentPolicies { quarantine: true, soft_delete: true, ..ContentPolicies::default() },
+            // Nothing goes before somebody can read for how long it was to be kept.
+            policies: ContentPolicies {
+                quarantine: true,
+                soft_delete: true,
+                soft_delete_days: u16::MAX,
+                ..ContentPolicies::default()
+            },
             mode: None,
         };
         (closed, vec![Problem::new(&registry.id, "`properties` is not an object: the registry is closed")])

@@ -203,7 +203,8 @@ impl Ord for ResourceId {
         const PIECE: usize = 16;
         // Ids that are compared mostly begin alike, in the same case.
         let (own, other) = (self.0.as_bytes(), other.0.as_bytes());
-        let alike = own.chunks(PIECE).zip(other.chunks(PIECE)).take_while(|(own, other)| own == other).count();
+        let (own_pieces, other_pieces) = (own.as_chunks::<PIECE>().0, other.as_chunks::<PIECE>().0);
+        let alike = own_pieces.iter().zip(other_pieces).take_while(|(own, other)| own == other).count();
         let [own, other] = [own, other].map(|text| text.iter().skip(alike * PIECE).map(u8::to_ascii_lowercase));
         own.cmp(other)
     }

@@ -61,3 +61,6 @@ CREATE TABLE untagged (
     PRIMARY KEY (registry, repository, digest)
 );
 CREATE INDEX untagged_by_age ON untagged (registry, since);
+
+-- Registries that were deleted and whose content was not yet.
+CREATE TABLE removed_registries (registry TEXT NOT NULL PRIMARY KEY);

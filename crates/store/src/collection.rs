@@ -74,6 +74,7 @@ impl Store {
             total.orphans = sweep_orphans(inner).await?;
             inner.swept.store(true, Ordering::Release);
         }
+        self.remove_what_registries_left().await?;
         total.uploads = expire_uploads(inner, now.plus_seconds(-inner.options.upload_lifetime_seconds)).await?;
         let cutoff = now.plus_seconds(-inner.options.collection_grace_seconds);
         loop {
@@ -87,10 +88,12 @@ impl Store {
         }
     }
 
-    /// Bytes that a registry's manifests and the blobs they need take up, each blob once however many repositories share it.
+    /// Bytes that a registry's manifests, also the deleted ones that can be restored, and the blobs they need take up, each blob once
+    /// however many repositories share it.
     pub async fn size_of(&self, registry: RegistryUid) -> Result<u64, StoreError> {
         let size: i64 = sqlx::query_scalar(
             "SELECT COALESCE((SELECT SUM(size_bytes) FROM manifests WHERE registry = $1), 0) + \
+             COALESCE((SELECT SUM(size_bytes) FROM deleted_manifests WHERE registry = $1), 0) + \
              COALESCE((SELECT SUM(size_bytes) FROM blobs WHERE digest IN \
              (SELECT digest FROM links WHERE registry = $1 AND unreferenced_since IS NULL)), 0)",
         )
@@ -98,6 +101,19 @@ impl Store {
         .fetch_one(self.inner().database.read())
         .await?;
         to_u64(size)
+    }
+
+    /// Whoever deleted a registry may have been stopped before its content was gone.
+    async fn remove_what_registries_left(&self) -> Result<(), StoreError> {
+        let left: Vec<String> = sqlx::query_scalar(
+            "SELECT registry FROM removed_registries WHERE NOT EXISTS (SELECT 1 FROM resources WHERE uid = registry)",
+        )
+        .fetch_all(self.inner().database.read())
+        .await?;
+        for registry in left {
+            self.remove_registry(registry.parse().map_err(|_| StoreError::Corrupt("uid of a registry"))?).await?;
+        }
+        Ok(())
     }
 
     /// Deletes all content of a registry that was deleted itself. Its blobs go with the next collection.
@@ -116,6 +132,7 @@ impl Store {
                 "DELETE FROM untagged WHERE registry = $1",
                 "DELETE FROM deleted_repositories WHERE registry = $1",
                 "DELETE FROM repositories WHERE registry = $1",
+                "DELETE FROM removed_registries WHERE registry = $1",
                 "UPDATE links SET unreferenced_since = 0 WHERE registry = $1",
                 // Past their lifetime: unknown from now on, collected with the next collection.
                 "UPDATE uploads SET created = 0 WHERE registry = $1",

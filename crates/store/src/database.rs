@@ -15,6 +15,10 @@ use crate::group::{Writer, Writing};
 
 /// Connections that only read; each is a thread.
 const READERS: u32 = 4;
+/// Kibibytes of pages that each of them keeps, negative as SQLite has it: the system keeps them too.
+pub(crate) const PAGE_CACHE: &str = "-512";
+/// Rows that wait to be taken. All resources are read at the start, and each wait is a change of threads.
+const READER_ROWS: usize = 256;
 /// PostgreSQL has this collation built in; with it both databases sort names by byte.
 const COLLATION: &str = " COLLATE \"C\"";
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -51,7 +55,8 @@ impl Database {
         let mut connection = options.clone().create_if_missing(true).connect().await?;
         migrator(&MIGRATIONS).run(&mut connection).await?;
         let readers = pool_options().max_lifetime(None).test_before_acquire(false);
-        let readers = readers.max_connections(READERS).connect_lazy_with(options.pragma("query_only", "1"));
+        let options = options.pragma("query_only", "1").pragma("cache_size", PAGE_CACHE).row_buffer_size(READER_ROWS);
+        let readers = readers.max_connections(READERS).connect_lazy_with(options);
         Ok(Self { writer: Writer::new(connection), readers })
     }
 

@@ -11,7 +11,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSy
 use sqlx::{Row as _, SqlStr};
 
 use crate::StoreError;
-use crate::database::{EMPTY_LOG, make_private, pool_options};
+use crate::database::{EMPTY_LOG, PAGE_CACHE, make_private, pool_options};
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 const MIGRATIONS: [(i64, &str, &str); 2] = [
@@ -58,6 +58,7 @@ impl Journal {
             .journal_mode(SqliteJournalMode::Wal)
             // A power cut may cost what was appended since the last sync, never the file.
             .synchronous(SqliteSynchronous::Normal)
+            .pragma("cache_size", PAGE_CACHE)
             .busy_timeout(BUSY_TIMEOUT);
         let pool = pool_options().max_connections(2).connect_with(options).await?;
         let migrations = MIGRATIONS.map(|(version, name, sql)| {

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use futures_util::TryStreamExt as _;
+use postern_estate::types::REGISTRIES;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
@@ -152,6 +153,15 @@ async fn apply(transaction: &mut Writing, generation: i64, change: ResourceChang
         }
         ResourceChange::Remove(..) if etag.is_none() => return Err(StoreError::NotFound(Missing::Resource)),
         ResourceChange::Remove(..) => {
+            // Known from here on, whatever happens before somebody gets to delete the content.
+            sqlx::query(
+                "INSERT INTO removed_registries (registry) SELECT uid FROM resources \
+                 WHERE id_key = $1 AND lower(type) = lower($2) ON CONFLICT DO NOTHING",
+            )
+            .bind(&id_key)
+            .bind(REGISTRIES)
+            .execute(&mut **transaction)
+            .await?;
             sqlx::query("DELETE FROM resources WHERE id_key = $1").bind(&id_key).execute(&mut **transaction).await?;
             None
         }

@@ -35,7 +35,7 @@ const UPLOAD_LIFETIME_SECONDS: i64 = 7 * 24 * 3600;
 const COLLECTION_GRACE_SECONDS: i64 = 24 * 3600;
 const MANIFEST_CACHE_BYTES: u64 = 16 << 20;
 const CACHED_NAMES: u64 = 20_000;
-const TAG_PAGE_CACHE_BYTES: u64 = 8 << 20;
+const TAG_PAGE_CACHE_BYTES: u64 = 4 << 20;
 const CACHED_UPLOADS: u64 = 2_000;
 
 /// Where the store lives and what it may use.

@@ -44,6 +44,8 @@ pub struct Setup {
     pub access: String,
     /// Lines of its section `[limits]`.
     pub limits: String,
+    /// Lines of its section `[throttling]`.
+    pub throttling: String,
     /// Lines of its section `[outbound]`.
     pub outbound: String,
     /// Lines of its section `[log]`.
@@ -56,6 +58,7 @@ impl Default for Setup {
             places: topology::standard(),
             access: String::new(),
             limits: String::new(),
+            throttling: String::new(),
             outbound: String::new(),
             log: String::new(),
         }

@@ -303,6 +303,8 @@ async fn pages_are_as_long_as_they_are_wanted() {
     for (list, expected) in [
         (format!("{registry}/scopeMaps"), 3 + postern_access::SYSTEM_SCOPE_MAPS.len()),
         (assignments, 3),
+        // Those made above it.
+        (format!("{registry}/providers/Microsoft.Authorization/roleAssignments"), 3),
         (format!("{GROUP}/providers/Microsoft.ContainerRegistry/registries"), 1),
     ] {
         let names = |answer: &Answer| -> Vec<String> {

@@ -180,3 +180,18 @@ fn management_rights() {
     assert!(!may(&[7], "Microsoft.Graph/users/read", &format!("/providers/Microsoft.Graph/users/{}", uuid(1))));
     assert!(!may(&[1, 5], "a/b/read", "/providers/a/b/c"), "elsewhere above the subscriptions nobody has roles");
 }
+
+#[test]
+fn a_list_goes_on_behind_any_id() {
+    let scopes = ["/", SUBSCRIPTION, GROUP, REGISTRY, "/subscriptions/S2", "/subscriptions/s/resourceGroups/g-2"];
+    let documents = scopes.iter().zip(1..).map(|(scope, number)| assignment(scope, number, 1, READER));
+    let estate = estate(documents.collect());
+    let all: Vec<&ResourceId> = estate.ids(&ResourceId::root(), ROLE_ASSIGNMENTS).collect();
+    assert_eq!(all.len(), scopes.len());
+    let places = || scopes.map(id).into_iter().chain(all.iter().map(|id| (*id).clone()));
+    for (scope, after) in places().flat_map(|scope| places().map(move |after| (scope.clone(), after))) {
+        let expected: Vec<_> = all.iter().copied().filter(|id| id.is_within(&scope) && **id > after).collect();
+        let found: Vec<_> = estate.ids_after(&scope, ROLE_ASSIGNMENTS, Some(&after)).collect();
+        assert_eq!(found, expected, "in {scope} behind {after}");
+    }
+}

@@ -6,7 +6,7 @@ use postern_access::{ContentCause, LockAttribute, Locked, OperationKind};
 use postern_model::{Reference, Tag};
 
 use super::{Bench, assert_err, manifest, permit, put_blob, read_all, referrer, sample, sha256, tags_of};
-use crate::{AttributeChange, ManifestChild, Missing, StoreError};
+use crate::{AttributeChange, Expected, ManifestChild, Missing, StoreError};
 
 fn tag(text: &str) -> Tag {
     text.parse().unwrap()
@@ -239,6 +239,31 @@ async fn a_registry_goes_with_its_content() {
     assert_err!(pull.manifest(&"1".parse().unwrap()).await, StoreError::NotFound(Missing::Repository));
     assert_eq!(bench.collect().await.blobs, 1);
     assert_eq!(bench.blob_files(), 0);
+}
+
+#[tokio::test]
+async fn a_registrys_content_goes_also_when_only_the_registry_was_deleted() {
+    let bench = Bench::new().await;
+    let resources = bench.store.resources();
+    for (number, resource_type) in [(1, "microsoft.containerregistry/Registries"), (2, "Other/type")] {
+        let mut row = super::resources::row(&format!("/{number}"), "{}", "1");
+        row.uid = super::registry(number).to_string();
+        row.resource_type = resource_type.into();
+        resources.put(row, Expected::Absent).await.unwrap();
+    }
+    drop(resources);
+    bench.push_image("app", &[b"one"], &["1"]).await;
+    bench.pass(2 * 24 * 3600);
+    assert_eq!(bench.collect().await.blobs, 0);
+    let resources = bench.store.resources();
+    resources.remove("/2", Expected::Any).await.unwrap();
+    resources.remove("/1", Expected::Any).await.unwrap();
+    drop(resources);
+    // As after a crash at this moment.
+    let bench = bench.reopen().await;
+    assert_eq!(bench.collect().await.blobs, 1);
+    let pull = bench.open(OperationKind::PullManifest, "app");
+    assert_err!(pull.manifest(&"1".parse().unwrap()).await, StoreError::NotFound(Missing::Repository));
 }
 
 /// Readers and a writer race for the caches; whoever reads after a write was acknowledged sees it or a later one.

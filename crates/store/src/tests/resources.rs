@@ -1,7 +1,7 @@
 use super::{Bench, assert_err};
 use crate::{Expected, Missing, ResourceChange, ResourceRow, Resources, StoreError};
 
-fn row(key: &str, document: &str, etag: &str) -> ResourceRow {
+pub(super) fn row(key: &str, document: &str, etag: &str) -> ResourceRow {
     ResourceRow {
         id_key: key.into(),
         id: key.to_uppercase(),
