@@ -16,7 +16,7 @@ use crate::store::Inner;
 use crate::uploads::{Lease, Session, Unsaved, UploadStatus};
 
 /// How many bytes are hashed and written at once.
-const BATCH_BYTES: usize = 256 << 10;
+const BATCH_BYTES: usize = 128 << 10;
 /// How many pieces a batch may have: a peer that sends single bytes must not make each of them cost a buffer.
 const BATCH_PIECES: usize = 1024;
 const REHASH_BYTES: usize = 1 << 20;

@@ -32,7 +32,7 @@ pub(super) const MAX_HEADER_BYTES: usize = 64 << 10;
 /// Headers of a request.
 const MAX_HEADERS: usize = 100;
 /// Bytes read ahead of the handler; large bodies arrive in pieces of up to this size.
-const READ_BUFFER_BYTES: usize = 256 << 10;
+const READ_BUFFER_BYTES: usize = 128 << 10;
 const HTTP2_WINDOW_BYTES: u32 = 1 << 20;
 /// Requests of one HTTP/2 connection at once.
 const HTTP2_STREAMS: u32 = 128;
