@@ -46,7 +46,7 @@ pub(crate) async fn list_tags(
 ) -> Result<Response, Refusal> {
     let repository = call.repository(permit)?;
     let found = repository.tag_infos(digest, &page.request()).await?;
-    let tags = found.items.iter().map(tag_object).collect();
+    let tags = entries(page, found.items.iter().map(tag_object).collect());
     let digest = digest.map(ToString::to_string);
     let others: Vec<(&str, &str)> = digest.iter().map(|digest| ("digest", digest.as_str())).collect();
     let link = found.next.and_then(|last| page.link(&format!("/acr/v1/{}/_tags", repository.name()), &last, &others));
@@ -68,7 +68,7 @@ pub(crate) async fn change_tag(call: &Call, permit: &Permit, tag: &Tag, body: Bo
 pub(crate) async fn list_manifests(call: &Call, permit: &Permit, page: &Page) -> Result<Response, Refusal> {
     let repository = call.repository(permit)?;
     let found = repository.manifest_infos(&page.request()).await?;
-    let manifests = found.items.iter().map(|info| manifest_object(call, info)).collect();
+    let manifests = entries(page, found.items.iter().map(|info| manifest_object(call, info)).collect());
     let path = format!("/acr/v1/{}/_manifests", repository.name());
     let link = found.next.and_then(|last| page.link(&path, &last, &[]));
     Ok(Reply::json(StatusCode::OK, &within(call, &repository, "manifests", manifests)).link(link).done())
@@ -176,6 +176,12 @@ async fn changes(call: &Call, body: Body) -> Result<AttributeChange, Refusal> {
 
 fn ok(value: &Value) -> Response {
     Reply::json(StatusCode::OK, value).done()
+}
+
+/// The entries of a page. Behind the last one there is nothing, not even a list without entries: the registry's own command line tool asks
+/// on until then, and takes the last entry of every list that it gets.
+fn entries(page: &Page, entries: Vec<Value>) -> Value {
+    if entries.is_empty() && page.last.is_some() { Value::Null } else { Value::Array(entries) }
 }
 
 fn within(call: &Call, repository: &Repository, key: &str, value: Value) -> Value {

@@ -50,6 +50,13 @@ async fn lists_are_paged() {
         pages(&bench, "/acr/v1/team/app/_manifests?n=2&orderby=timedesc", "manifests", Some("digest")).await;
     assert_eq!(manifests.concat().len(), 3);
     bench.request("GET", "/acr/v1/team/app/_tags?orderby=timedesc&last=never~x").expect(400, "BAD_REQUEST").await;
+
+    // The registry's own tool asks behind the last one, until there is no list, and takes the last one of every list.
+    let behind = format!("/acr/v1/team/app/_manifests?n=100&orderby=&last=sha256:{}", "f".repeat(64));
+    for (path, key) in [("/acr/v1/team/app/_tags?n=100&orderby=&last=c", "tags"), (&behind, "manifests")] {
+        let answer = bench.request("GET", path).expect(200, "").await.json();
+        assert_eq!(answer.get(key), Some(&Value::Null), "{path}: {answer}");
+    }
 }
 
 #[tokio::test]
