@@ -122,6 +122,43 @@ fn a_closed_registry_by_its_documented_name() {
     });
 }
 
+/// Without tasks: pushed from a trusted place, and purged from there by `acr`, while everybody else is shut out.
+#[test]
+fn a_trusted_place_purges_what_it_pushed() {
+    bench::inside(|| {
+        let bench = Bench::new();
+        let (admin, host) = (bench.admin(), Bench::host("postern"));
+        let only_office = json!({"networkRuleSet": {"defaultAction": "Deny", "ipRules": [{"value": "198.51.100.7"}]}});
+        admin.update(&admin.first_registry(), &only_office);
+        let mut containers = Containers::new();
+        containers.enter(bench.place("office"));
+        let bootstrap = bench.server().bootstrap();
+        containers.set_credentials(&[(&host, &bootstrap.client_id, &bootstrap.client_secret)]);
+        let mut layout = Layout::create(containers.scratch().join("layout"));
+        layout.add_printing_image("hello", "hello");
+        for tag in ["v1", "v2"] {
+            let image = format!("docker://{host}/hello-world:{tag}");
+            let _ = containers.skopeo().args(["copy", &layout.reference("hello"), &image]).run().succeeded();
+        }
+        // By the registry's documented name, found by DNS, with docker's login.
+        let acr = |place: &str| {
+            let command = bench.place(place).command(postern_tests::binary());
+            let command =
+                command.args(["acr", "purge", "-r", "postern", "--filter", "hello-world:^v1$", "--ago", "0d", "--ca"]);
+            command.arg(&bootstrap.ca_file).env("DOCKER_CONFIG", containers.scratch().join("docker"))
+        };
+        let refused = acr("internet").run().failed();
+        assert!(refused.stderr.contains("client with IP '203.0.113.9' is not allowed access"), "{refused}");
+        let purged = acr("office").run().succeeded();
+        assert!(
+            purged.stdout.contains(&format!("Deleted {host}/hello-world:v1\n\nNumber of deleted tags: 1\n")),
+            "{purged}"
+        );
+        let listed = containers.skopeo().args(["list-tags", &format!("docker://{host}/hello-world")]).run().succeeded();
+        assert_eq!(listed.json()["Tags"], json!(["v2"]));
+    });
+}
+
 /// What the guide shows is what the bench finds.
 #[test]
 fn scenarios_print_their_tables() {

@@ -44,6 +44,19 @@ const LAYERS: &[Layer] = &[
     Layer { package: "postern-audit", never: &[], denied: &[] },
     Layer { package: "postern-outbound", never: &["postern-store", "postern-audit"], denied: &[] },
     Layer { package: "postern-identity", never: &[], denied: &[] },
+    // A client like any other: it knows nothing of how the server works.
+    Layer {
+        package: "postern-acr",
+        never: &[
+            "postern-access",
+            "postern-estate",
+            "postern-store",
+            "postern-audit",
+            "postern-identity",
+            "postern-outbound",
+        ],
+        denied: &[],
+    },
     Layer { package: "postern-oci", never: &[], denied: &[] },
     Layer { package: "postern-arm", never: &["postern-oci"], denied: &[] },
     Layer { package: "postern", never: &[], denied: &[] },
@@ -192,6 +205,7 @@ mod tests {
             ("postern-model", "postern-access", Development, false),
             ("postern-oci", "postern-identity", Normal, true),
             ("postern-oci", "postern-arm", Normal, false),
+            ("postern-acr", "postern-store", Normal, false),
             ("postern-arm", "postern-oci", Normal, false),
             ("postern", "postern-arm", Normal, true),
             ("postern-oci", "axum", Normal, true),

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod acr;
 mod apply;
 mod bootstrap;
 mod client;
@@ -63,6 +64,8 @@ enum Command {
     Export(apply::ExportArguments),
     /// Say which layer decided a request and what would change that: for one that was made, or a hypothetical one.
     Explain(explain::ExplainArguments),
+    /// Delete old tags and what nothing needs any more, list and delete tags and manifests: of a registry here or anywhere.
+    Acr(acr::AcrArguments),
     /// Answer devices that wait to be signed in.
     #[command(subcommand)]
     Device(device::DeviceCommand),
@@ -83,6 +86,7 @@ pub fn main() -> ExitCode {
         Command::Apply(arguments) => apply::apply(arguments),
         Command::Export(arguments) => apply::export(arguments),
         Command::Explain(arguments) => explain::run(arguments),
+        Command::Acr(arguments) => acr::run(arguments),
         Command::Device(command) => device::run(command),
         Command::Workload(command) => workload::run(command),
         Command::Trust(command) => trust::run(command),

@@ -12,6 +12,7 @@ mod credentials;
 mod docker;
 mod management;
 mod places;
+mod purge;
 mod sdk;
 mod throttling;
 mod tools;
