@@ -155,7 +155,7 @@ impl Shared {
         let field = |name: &str| fields.get(name).map(String::as_str).unwrap_or_default();
         let (asked, person) = lock(&self.codes).remove(field("code")).ok_or("the code is unknown")?;
         let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(field("code_verifier")));
-        let secret = base64::engine::general_purpose::STANDARD.encode(format!("{}:a%20secret", asked["client_id"]));
+        let secret = base64::engine::general_purpose::STANDARD.encode(format!("{}:a+secret", asked["client_id"]));
         if field("grant_type") != "authorization_code" || field("redirect_uri") != asked["redirect_uri"] {
             return Err("it is not what was asked for");
         }

@@ -3,7 +3,9 @@
 mod assertion;
 mod device;
 mod federated;
+mod page;
 mod refusal;
+mod sign_in;
 mod users;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -51,7 +53,7 @@ pub fn authority_endpoints() -> Vec<(&'static str, &'static str)> {
     routes().into_iter().map(|(method, path, _)| (method, path)).collect()
 }
 
-fn routes() -> [(&'static str, &'static str, MethodRouter<Arc<Identity>>); 8] {
+fn routes() -> [(&'static str, &'static str, MethodRouter<Arc<Identity>>); 9] {
     [
         ("GET", "/{tenant}/v2.0/.well-known/openid-configuration", get(discovery)),
         ("GET", "/{tenant}/.well-known/openid-configuration", get(discovery)),
@@ -60,6 +62,7 @@ fn routes() -> [(&'static str, &'static str, MethodRouter<Arc<Identity>>); 8] {
         ("POST", "/{tenant}/oauth2/v2.0/devicecode", post(device::begin)),
         ("GET", device::PAGE_PATH, get(device::page)),
         ("POST", device::PAGE_PATH, post(device::approve)),
+        ("GET", sign_in::CALLBACK_PATH, get(sign_in::callback)),
         ("POST", managed::TOKEN_PATH, post(managed::token)),
     ]
 }

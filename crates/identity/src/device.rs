@@ -101,11 +101,7 @@ impl Identity {
         approve: Option<PrincipalId>,
         address: IpAddr,
     ) -> Result<DeviceLogin, DeviceRefusal> {
-        let now = self.clock.now();
-        let counted = |outcome: Result<(), InvalidCredential>| {
-            self.throttle.attempt(address, ANY_CODE, now, || outcome).map_err(DeviceRefusal::from)
-        };
-        counted(Ok(()))?.ok();
+        let attempt = self.throttle.admit(address, ANY_CODE, self.clock.now())?;
         let answer = match approve {
             None => DeviceAnswer::Declined,
             Some(id) => {
@@ -121,7 +117,19 @@ impl Identity {
         {
             return Ok(login);
         }
-        counted(Err(InvalidCredential::WrongPassword))?.ok();
+        attempt.failed();
+        Err(DeviceRefusal::UnknownCode)
+    }
+
+    /// The open sign-in of this code, for who is about to answer it.
+    pub(crate) async fn open_device_login(&self, code: &str, address: IpAddr) -> Result<DeviceLogin, DeviceRefusal> {
+        let attempt = self.throttle.admit(address, ANY_CODE, self.clock.now())?;
+        if let Some(code) = typed(code)
+            && let Some(login) = self.store.device_logins().find(&code).await.map_err(IdentityError::from)?
+        {
+            return Ok(login);
+        }
+        attempt.failed();
         Err(DeviceRefusal::UnknownCode)
     }
 

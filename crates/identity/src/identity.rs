@@ -5,7 +5,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::jwk::JwkSet;
 use moka::sync::Cache;
-use postern_access::Principal;
+use postern_access::{Principal, PrincipalKind};
+use postern_estate::OutsideIdentity;
 use postern_model::{Clock, PrincipalId, Random, ResourceId, Secret, TenantId, Timestamp};
 use postern_store::{Credentials, Directory, Store};
 use tokio::sync::Semaphore;
@@ -26,6 +27,8 @@ use crate::workload::FirstPartyService;
 const SECRET_BYTES: usize = 30;
 /// One: guessing passwords must not take every core from those who have tokens.
 const STRETCHING_AT_ONCE: usize = 1;
+/// Codes of issuers outside that are exchanged at once.
+const SIGN_INS_AT_ONCE: usize = 16;
 const CACHED_TOKEN_BYTES: u64 = 8 << 20;
 const CACHED_PRINCIPALS: u64 = 10_000;
 const REGISTRY_KEYS: &str = "keys/registry";
@@ -96,6 +99,8 @@ pub struct Identity {
     pub(crate) principals: Cache<PrincipalId, (u64, Arc<Known>)>,
     pub(crate) throttle: Throttle,
     pub(crate) issuers: Issuers,
+    /// Who may have an issuer exchange a code now.
+    pub(crate) signing_in: Arc<Semaphore>,
     /// Who may stretch a user's password now: it takes a core for a tenth of a second.
     pub(crate) stretching: Arc<Semaphore>,
 }
@@ -105,6 +110,8 @@ pub(crate) struct Known {
     pub(crate) principal: Arc<Principal>,
     pub(crate) client_id: Uuid,
     pub(crate) enabled: bool,
+    /// Whether an issuer outside says who it is.
+    pub(crate) outside: bool,
     /// For a managed identity: the resource id that its tokens name.
     pub(crate) owner: Option<ResourceId>,
 }
@@ -148,6 +155,7 @@ impl Identity {
             principals: Cache::new(CACHED_PRINCIPALS),
             throttle,
             issuers: Issuers::new(outside),
+            signing_in: Arc::new(Semaphore::new(SIGN_INS_AT_ONCE)),
             stretching: Arc::new(Semaphore::new(STRETCHING_AT_ONCE)),
         }))
     }
@@ -227,7 +235,7 @@ impl Identity {
         match self.principals.get(&id) {
             Some((then, known)) if then == generation => Some(known),
             _ => {
-                let known = Arc::new(self.directory.principal(id).map(known)?);
+                let known = Arc::new(self.understood(self.directory.principal(id)?));
                 self.principals.insert(id, (generation, Arc::clone(&known)));
                 Some(known)
             }
@@ -235,21 +243,27 @@ impl Identity {
     }
 
     pub(crate) fn known_by_client_id(&self, client_id: Uuid) -> Option<Known> {
-        self.directory.principal_by_client_id(client_id).map(known)
+        self.directory.principal_by_client_id(client_id).map(|found| self.understood(found))
     }
-}
 
-fn known(found: postern_estate::Principal) -> Known {
-    Known {
-        principal: Arc::new(found.as_caller()),
-        client_id: found.client_id.unwrap_or(found.id.0),
-        enabled: found.enabled,
-        owner: found.owner,
+    /// A person whom issuers outside vouch for is nobody while none of them is trusted: then all their tokens stop.
+    fn understood(&self, found: postern_estate::Principal) -> Known {
+        let user = found.owner.as_ref().filter(|_| found.kind == PrincipalKind::User);
+        let user = user.and_then(|id| self.directory.resource(id));
+        let identities = user.map(|user| OutsideIdentity::all_of(&user)).unwrap_or_default();
+        let is_trusted = identities.iter().any(|one| self.issuers.trusts(&one.issuer));
+        Known {
+            principal: Arc::new(found.as_caller()),
+            client_id: found.client_id.unwrap_or(found.id.0),
+            enabled: found.enabled && (identities.is_empty() || is_trusted),
+            outside: !identities.is_empty(),
+            owner: found.owner,
+        }
     }
 }
 
 fn first_party(service: FirstPartyService) -> Option<Known> {
     let principal = service.caller()?;
     let (client_id, owner) = (principal.id.0, service.resource_id().parse().ok());
-    Some(Known { principal: Arc::new(principal), client_id, enabled: true, owner })
+    Some(Known { principal: Arc::new(principal), client_id, enabled: true, outside: false, owner })
 }

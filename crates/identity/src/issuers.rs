@@ -10,22 +10,22 @@
 
 mod documents;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
 use jsonwebtoken::{Algorithm, Validation};
 use moka::sync::Cache;
-use postern_model::Timestamp;
+use postern_model::{PrincipalId, Secret, Timestamp};
 use postern_outbound::{Outbound, OutboundError, Url};
 use serde::de::DeserializeOwned;
 use tokio::sync::{Semaphore, watch};
 
-use self::documents::{KeySet, Metadata, read_header};
+use self::documents::{KeySet, read_header};
 use crate::keys::MAX_TOKEN_BYTES;
 
-pub(crate) use self::documents::Audience;
+pub(crate) use self::documents::{Audience, Metadata};
 
 /// How long keys are used without looking for others.
 const FRESH_SECONDS: i64 = 3600;
@@ -51,6 +51,33 @@ pub(crate) const SKEW_SECONDS: f64 = 5.0 * 60.0;
 pub struct OutsideOptions {
     /// Who asks the issuers that federated credentials name. Without it, none of their tokens count.
     pub outbound: Option<Outbound>,
+    /// Those that people sign in with.
+    pub issuers: Vec<TrustedIssuer>,
+}
+
+/// An issuer that people sign in with.
+#[derive(Clone)]
+pub struct TrustedIssuer {
+    /// What people know it by: letters, digits, hyphens.
+    pub name: String,
+    /// Its URL, as its tokens have it.
+    pub url: String,
+    /// What it calls this server.
+    pub client_id: String,
+    /// What this server proves itself with there, if it has to.
+    pub client_secret: Option<Secret>,
+    /// What is asked for, `openid` among them.
+    pub scopes: Vec<String>,
+    /// The claim with the name that a new user gets. Nothing is decided by it.
+    pub user_claim: String,
+    /// The claim with the names of a person's groups there.
+    pub groups_claim: Option<String>,
+    /// The groups of the directory that those stand for.
+    pub groups: BTreeMap<String, PrincipalId>,
+    /// Whether whoever signs in the first time becomes a user.
+    pub create_users: bool,
+    /// Who asks it.
+    pub outbound: Outbound,
 }
 
 /// Why a token is not taken as its issuer's.
@@ -72,6 +99,7 @@ pub(crate) enum Unproven {
 
 /// What an issuer publishes.
 pub(crate) struct Published {
+    pub(crate) metadata: Metadata,
     keys: KeySet,
     at: Timestamp,
 }
@@ -79,8 +107,8 @@ pub(crate) struct Published {
 /// The issuers, and what is known of them.
 pub(crate) struct Issuers {
     outbound: Option<Outbound>,
-    /// Those that the configuration names have a client of their own.
-    own: HashMap<Box<str>, Outbound>,
+    /// Those that people sign in with.
+    trusted: Vec<Arc<TrustedIssuer>>,
     known: Cache<String, Arc<Known>>,
     asking: Arc<Semaphore>,
 }
@@ -122,7 +150,7 @@ impl Issuers {
     pub(crate) fn new(options: OutsideOptions) -> Self {
         Self {
             outbound: options.outbound,
-            own: HashMap::new(),
+            trusted: options.issuers.into_iter().map(Arc::new).collect(),
             known: Cache::new(MAX_ISSUERS),
             asking: Arc::new(Semaphore::new(MAX_ASKED_AT_ONCE)),
         }
@@ -168,10 +196,20 @@ impl Issuers {
         }
     }
 
+    /// Those that people sign in with.
+    pub(crate) fn trusted(&self) -> &[Arc<TrustedIssuer>] {
+        &self.trusted
+    }
+
+    /// Whether people who are somebody at this issuer are so here.
+    pub(crate) fn trusts(&self, url: &str) -> bool {
+        self.trusted.iter().any(|own| own.url == url)
+    }
+
     /// Who asks this issuer, with leave to.
     fn client(&self, issuer: &str) -> Option<(Outbound, Option<tokio::sync::OwnedSemaphorePermit>)> {
-        if let Some(own) = self.own.get(issuer) {
-            return Some((own.clone(), None));
+        if let Some(own) = self.trusted.iter().find(|own| own.url == issuer) {
+            return Some((own.outbound.clone(), None));
         }
         let permit = Arc::clone(&self.asking).try_acquire_owned().ok()?;
         Some((self.outbound.clone()?, Some(permit)))
@@ -234,7 +272,7 @@ async fn ask(outbound: &Outbound, issuer: &str, now: Timestamp) -> Result<Publis
     let url = format!("{}/.well-known/openid-configuration", issuer.strip_suffix('/').unwrap_or(issuer));
     let metadata = Metadata::parse(&document(outbound, &url, MAX_METADATA_BYTES).await?, issuer)?;
     let keys = KeySet::parse(&document(outbound, &metadata.jwks_uri, MAX_KEYS_BYTES).await?)?;
-    Ok(Published { keys, at: now })
+    Ok(Published { metadata, keys, at: now })
 }
 
 async fn document(outbound: &Outbound, url: &str, limit_bytes: usize) -> Result<bytes::Bytes, AskError> {

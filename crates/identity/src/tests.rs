@@ -2,6 +2,7 @@ mod authority;
 mod federated;
 mod gateway;
 mod logins;
+mod people;
 mod provider;
 mod tls;
 mod tokens;

@@ -10,11 +10,13 @@ use postern_model::IpRuleMode;
 use serde::Deserialize;
 
 mod dns;
+mod issuer;
 mod outbound;
 mod place;
 mod proxy;
 
 pub(crate) use dns::DnsConfig;
+pub(crate) use issuer::IssuerConfig;
 pub(crate) use outbound::OutboundConfig;
 pub(crate) use place::{Link, PlaceConfig};
 pub(crate) use proxy::ProxyConfig;
@@ -47,6 +49,9 @@ pub(crate) struct Config {
     pub(crate) service_tags: ServiceTagsConfig,
     /// Whom the server may call, and how it is seen then.
     pub(crate) outbound: OutboundConfig,
+    /// Whom people sign in with.
+    #[serde(rename = "issuer")]
+    pub(crate) issuers: Vec<IssuerConfig>,
     /// Answers to the question where the server's names lead.
     pub(crate) dns: DnsConfig,
     /// Where connections come from.
@@ -333,6 +338,7 @@ impl Config {
         );
         place::check_all(self)?;
         proxy::check_all(&self.proxies)?;
+        issuer::check_all(&self.issuers)?;
         let answers = !self.dns.listen.is_empty() || self.places.iter().any(|place| place.dns_listen.is_some());
         self.dns.check(answers, &self.server.listen)?;
         Ok(())
@@ -505,6 +511,27 @@ mod tests {
     }
 
     #[test]
+    fn issuers() {
+        let issuer = |rest: &str| {
+            format!("[[issuer]]\nname = 'corporate'\nurl = 'https://id.example.org'\nclient_id = 'postern'\n{rest}\n")
+        };
+        let groups = "groups = {admins = '00000000-0000-0000-0000-000000000001'}";
+        check(&issuer(""), None);
+        check(&issuer(&format!("groups_claim = 'groups'\n{groups}\nscopes = ['openid', 'groups']")), None);
+        check(&issuer(groups), Some("need a `groups_claim`"));
+        check(&issuer("groups_claim = 'groups'\ngroups = {admins = 'admins'}"), Some("UUID"));
+        check(&issuer("scopes = ['profile']"), Some("must name `openid`"));
+        check(&issuer("scopes = ['openid profile']"), Some("no space"));
+        check(&issuer("client_secret = 'x'"), Some("unknown field"));
+        check(&issuer("").replace("https:", "http:"), Some("must be an https address"));
+        check(&issuer("").replace(".org", ".org/?a"), Some("must be an https address"));
+        check(&issuer("").replace("'postern'", "''"), Some("client_id"));
+        check(&issuer("").replace("'corporate'", "'a b'"), Some("letters, digits and hyphens"));
+        check(&(issuer("") + &issuer("")), Some("two issuers `corporate`"));
+        check(&(issuer("") + &issuer("").replace("corporate", "other")), Some("same url"));
+    }
+
+    #[test]
     fn links() {
         let edge = "[[proxy]]\nname = 'edge'\npeers = ['10.9.0.0/24']\n";
         let place = |name: &str, rest: &str| {
@@ -554,10 +581,21 @@ mod tests {
     #[test]
     fn the_reference_page_names_every_key_and_no_other() {
         let documented = documented();
-        for section in
-            ["server", "tls", "access", "audit", "log", "limits", "service_tags", "outbound", "dns", "place", "proxy"]
-        {
-            let many = matches!(section, "place" | "proxy");
+        for section in [
+            "server",
+            "tls",
+            "access",
+            "audit",
+            "log",
+            "limits",
+            "service_tags",
+            "outbound",
+            "dns",
+            "place",
+            "proxy",
+            "issuer",
+        ] {
+            let many = matches!(section, "place" | "proxy" | "issuer");
             let head = if many { format!("[[{section}]]") } else { format!("[{section}]") };
             let error = Config::parse(&format!("{head}\nno_such_key = 1")).unwrap_err().to_string();
             let (_, expected) = error.split_once("expected").unwrap_or_else(|| panic!("{error}"));

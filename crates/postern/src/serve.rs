@@ -26,7 +26,7 @@ use tokio::task::{AbortHandle, JoinHandle};
 use tracing_subscriber::EnvFilter;
 
 use crate::bootstrap::{Bootstrap, write_whole};
-use crate::config::{Config, LogConfig, LogFormat};
+use crate::config::{Config, IssuerConfig, LogConfig, LogFormat};
 use crate::dns::{Dns, Responder, Zone};
 use crate::places::Places;
 use crate::proxies::Proxies;
@@ -84,6 +84,10 @@ pub(crate) fn check_config(arguments: CheckConfigArguments) -> anyhow::Result<Ex
         let own = proxy.listen.map(|address| format!(" on {address}")).unwrap_or_default();
         let ends_tls = if proxy.client_cert { ", which hands client certificates on" } else { "" };
         say(format_args!("  proxy `{}`{own}{ends_tls}", proxy.name));
+    }
+    for issuer in &config.issuers {
+        issuer.issuer(&config.outbound, Vec::new()).with_context(|| format!("issuer `{}`", issuer.name))?;
+        say(format_args!("  people sign in with `{}`: {}", issuer.name, issuer.url));
     }
     for place in &config.places {
         let simulated = if place.simulated { " (simulated)" } else { "" };
@@ -166,8 +170,13 @@ impl Running {
         let names = Names::new(&config.server.suffix);
         let arm_endpoint = format!("https://{}", with_port("localhost", port));
         let outbound = Outbound::new(config.outbound.options(addresses.clone())?)?;
+        let issuer = |issuer: &IssuerConfig| {
+            let found = issuer.issuer(&config.outbound, addresses.clone());
+            found.with_context(|| format!("issuer `{}`", issuer.name))
+        };
+        let issuers = config.issuers.iter().map(issuer).collect::<anyhow::Result<Vec<_>>>()?;
         let identity = Identity::open(IdentityOptions {
-            outside: OutsideOptions { outbound: Some(outbound.clone()) },
+            outside: OutsideOptions { outbound: Some(outbound.clone()), issuers },
             store: store.clone(),
             directory: directory.clone(),
             clock: Arc::clone(&clock),

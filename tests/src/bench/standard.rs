@@ -50,6 +50,8 @@ pub struct Setup {
     pub outbound: String,
     /// Lines of its section `[log]`.
     pub log: String,
+    /// Sections `[[issuer]]`, as they are.
+    pub issuers: String,
 }
 
 impl Default for Setup {
@@ -61,6 +63,7 @@ impl Default for Setup {
             throttling: String::new(),
             outbound: String::new(),
             log: String::new(),
+            issuers: String::new(),
         }
     }
 }

@@ -23,6 +23,7 @@ pub(super) fn principal(state: &ArmState, estate: &Estate, principal: &Principal
             "userPrincipalName": text("userPrincipalName").unwrap_or_else(|| principal.display_name.to_string()),
             "mail": text("mail"),
             "accountEnabled": principal.enabled,
+            "identities": source.and_then(|source| source.property(&["identities"])).unwrap_or_else(|| json!([])),
         }),
         PrincipalKind::Group => json!({
             "@odata.type": "#microsoft.graph.group",

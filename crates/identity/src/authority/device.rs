@@ -7,13 +7,13 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY};
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode, Uri};
 use postern_store::StoreError;
 use serde_json::{Value, json};
 
+use super::page::{self, html};
 use super::refusal::AuthorityError;
-use super::{Asked, address_of, answered, users};
+use super::{Asked, address_of, answered, base_url, sign_in, users};
 use crate::Identity;
 use crate::device::{DEVICE_CODE_SECONDS, DeviceOutcome, DeviceRefusal};
 use crate::issue::Form;
@@ -23,9 +23,6 @@ use crate::peer::Peer;
 pub(super) const PAGE_PATH: &str = "/common/oauth2/deviceauth";
 /// How often a device asks, in seconds. Asking costs one read.
 const INTERVAL_SECONDS: u32 = 1;
-/// The page needs no script and nothing from elsewhere, and nobody shows it inside theirs.
-const PAGE_POLICY: &str =
-    "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// `POST /{tenant}/oauth2/v2.0/devicecode`
 pub(super) async fn begin(State(identity): State<Arc<Identity>>, asked: Asked) -> Response<Body> {
@@ -77,63 +74,54 @@ fn failed(error: StoreError) -> AuthorityError {
 }
 
 /// `GET` of the page.
-pub(super) async fn page() -> Response<Body> {
-    html(StatusCode::OK, "", FORM)
+pub(super) async fn page(State(identity): State<Arc<Identity>>) -> Response<Body> {
+    html(StatusCode::OK, "", &page::form(&identity))
 }
 
-/// `POST` of the page's form.
+/// `POST` of the page's form: a code with a password, or with the issuer to sign in with; or the answer to what is asked then.
 pub(super) async fn approve(
     State(identity): State<Arc<Identity>>,
     peer: Option<Extension<Peer>>,
+    uri: Uri,
+    headers: HeaderMap,
     body: Bytes,
 ) -> Response<Body> {
-    let Ok(form) = Form::parse(&body) else { return html(StatusCode::BAD_REQUEST, "The form cannot be read.", FORM) };
+    let again = |status, message: &str| html(status, message, &page::form(&identity));
+    let Ok(form) = Form::parse(&body) else { return again(StatusCode::BAD_REQUEST, "The form cannot be read.") };
+    let address = address_of(peer.as_deref());
+    if let Some(ticket) = form.secret("ticket") {
+        return sign_in::confirm(&identity, &ticket, form.get("answer") == Some("approve"), address).await;
+    }
+    if let (Some(code), Some(issuer)) = (form.get("code"), form.get("issuer")) {
+        return sign_in::begin(&identity, issuer, code, &base_url(&identity, &uri, &headers), address).await;
+    }
     let fields = (form.get("code"), form.get("username"), form.secret("password"));
     let (Some(code), Some(name), Some(password)) = fields else {
-        return html(StatusCode::BAD_REQUEST, "Fill in all three fields.", FORM);
+        return again(StatusCode::BAD_REQUEST, "Fill in the code, and user name and password or how to sign in.");
     };
-    match identity.approve_by_password(code, name, password, address_of(peer.as_deref())).await {
-        Ok(Ok(())) => html(StatusCode::OK, "The device is signed in. You can close this page.", ""),
+    match identity.approve_by_password(code, name, password, address).await {
+        Ok(Ok(())) => html(StatusCode::OK, SIGNED_IN, ""),
         // Whether the name or the password is wrong, or the account disabled, is not said.
-        Ok(Err(_)) => html(StatusCode::FORBIDDEN, "The user name or the password is not right.", FORM),
-        Err(DeviceRefusal::UnknownCode | DeviceRefusal::UnknownPrincipal(_)) => {
-            html(StatusCode::NOT_FOUND, "There is no sign-in with this code, or it was answered or has expired.", FORM)
-        }
-        Err(DeviceRefusal::Throttled(_)) => {
-            html(StatusCode::TOO_MANY_REQUESTS, "Too many failed attempts. Wait a minute before the next one.", FORM)
-        }
-        Err(DeviceRefusal::Identity(error)) => {
-            tracing::error!(error = &error as &dyn std::error::Error, "a device's sign-in cannot be approved");
-            html(StatusCode::INTERNAL_SERVER_ERROR, "The server failed. Try again.", FORM)
-        }
+        Ok(Err(_)) => again(StatusCode::FORBIDDEN, "The user name or the password is not right."),
+        Err(refusal) => refused(&identity, &refusal),
     }
 }
 
-const FORM: &str = r#"<p>A device shows a code. Enter it only if you began this sign-in yourself: the device will act as you.</p>
-<form method="post" autocomplete="off">
-<label>Code <input name="code" required autofocus></label>
-<label>User name <input name="username" required autocomplete="username"></label>
-<label>Password <input name="password" type="password" required autocomplete="current-password"></label>
-<button>Sign the device in</button>
-</form>"#;
+pub(super) const SIGNED_IN: &str = "The device is signed in. You can close this page.";
 
-/// The page. Both texts are this program's own: nothing that somebody sent is repeated.
-fn html(status: StatusCode, message: &'static str, form: &'static str) -> Response<Body> {
-    let page = format!(
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Sign a device in</title>\
-         <style>body{{font-family:sans-serif;max-width:30em;margin:3em auto}}label{{display:block;margin:1em 0}}</style>\
-         <h1>Sign a device in</h1><p role=\"status\">{message}</p>{form}</html>"
-    );
-    let mut response = Response::new(Body::from(page));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    for (name, value) in [
-        (CONTENT_TYPE, "text/html; charset=utf-8"),
-        (CACHE_CONTROL, "no-store"),
-        (CONTENT_SECURITY_POLICY, PAGE_POLICY),
-        (REFERRER_POLICY, "no-referrer"),
-    ] {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
-    response
+/// Why a sign-in could not be answered, with the form to try again.
+pub(super) fn refused(identity: &Identity, refusal: &DeviceRefusal) -> Response<Body> {
+    let (status, message) = match refusal {
+        DeviceRefusal::UnknownCode | DeviceRefusal::UnknownPrincipal(_) => {
+            (StatusCode::NOT_FOUND, "There is no sign-in with this code, or it was answered or has expired.")
+        }
+        DeviceRefusal::Throttled(_) => {
+            (StatusCode::TOO_MANY_REQUESTS, "Too many failed attempts. Wait a minute before the next one.")
+        }
+        DeviceRefusal::Identity(error) => {
+            tracing::error!(error = error as &dyn std::error::Error, "a device's sign-in cannot be approved");
+            (StatusCode::INTERNAL_SERVER_ERROR, "The server failed. Try again.")
+        }
+    };
+    html(status, message, &page::form(identity))
 }

@@ -27,6 +27,8 @@ const PUBLIC_CLIENTS: [Uuid; 2] = [
 const REFRESH_SECONDS: i64 = 24 * 3600;
 /// However often it is heard of, a session ends.
 const SESSION_SECONDS: i64 = 90 * 24 * 3600;
+/// Whom an issuer outside has signed in is asked for again after a day's work: it may have let somebody go meanwhile.
+const OUTSIDE_SESSION_SECONDS: i64 = 8 * 3600;
 /// A program's own is for a day's work of the person who approved it: programs that stay have credentials of their own.
 const PROGRAM_SESSION_SECONDS: i64 = 8 * 3600;
 
@@ -91,7 +93,11 @@ impl Identity {
         let at = Timestamp::from_unix_seconds;
         check_time(at(claims.iat), at(claims.exp), now).ok()?;
         let holder = self.holder(PrincipalId(claims.oid))?;
-        let seconds = if is_person(&holder) { SESSION_SECONDS } else { PROGRAM_SESSION_SECONDS };
+        let seconds = match is_person(&holder) {
+            true if holder.known.outside => OUTSIDE_SESSION_SECONDS,
+            true => SESSION_SECONDS,
+            false => PROGRAM_SESSION_SECONDS,
+        };
         check_time(at(claims.auth_time), at(claims.auth_time.saturating_add(seconds)), now).ok()?;
         let same_secret = self.secret_set(&holder).map(Timestamp::unix_micros) == claims.postern_password;
         let same = holder.resource.uid.0 == claims.postern_user && same_secret;

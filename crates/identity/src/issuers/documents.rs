@@ -16,6 +16,13 @@ const MAX_KEYS: usize = 100;
 pub(crate) struct Metadata {
     issuer: String,
     pub(super) jwks_uri: String,
+    /// Where people sign in. Who only signs tokens of programs has none.
+    pub(crate) authorization_endpoint: Option<String>,
+    pub(crate) token_endpoint: Option<String>,
+    pub(crate) token_endpoint_auth_methods_supported: Option<Vec<String>>,
+    /// Whether it says who it is when it sends people back (RFC 9207).
+    #[serde(default)]
+    pub(crate) authorization_response_iss_parameter_supported: bool,
 }
 
 impl Metadata {

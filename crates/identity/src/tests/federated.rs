@@ -30,7 +30,7 @@ fn credential(provider: &Provider) -> Value {
 
 /// The bench, with federated credentials of the user-assigned identity and of the service principal's application.
 async fn bench(provider: &Provider) -> Bench {
-    let bench = Bench::with(TENANT, OutsideOptions { outbound: Some(provider.outbound()) }).await;
+    let bench = Bench::with(TENANT, OutsideOptions { outbound: Some(provider.outbound()), issuers: Vec::new() }).await;
     bench.put(&format!("{}/federatedIdentityCredentials/ci", user_identity_id()), credential(provider)).await;
     let application = format!("/providers/Microsoft.Graph/applications/{STRANGER}");
     bench.put(&application, json!({"properties": {"appId": PUSHER_APPLICATION, "displayName": "pusher"}})).await;
@@ -300,7 +300,7 @@ async fn nobody_is_asked_without_a_client_or_inside() {
     // Without one; with one that may not call this machine.
     let public = postern_outbound::Outbound::new(postern_outbound::OutboundOptions::default()).unwrap();
     for outbound in [None, Some(public)] {
-        let bench = Bench::with(TENANT, OutsideOptions { outbound }).await;
+        let bench = Bench::with(TENANT, OutsideOptions { outbound, issuers: Vec::new() }).await;
         bench.put(&format!("{}/federatedIdentityCredentials/ci", user_identity_id()), credential(&provider)).await;
         assert_eq!(codes(&assert_with(&bench, &USER_CLIENT.to_string(), &assertion).await.1), 50166);
     }

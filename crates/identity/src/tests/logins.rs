@@ -9,7 +9,7 @@ use super::*;
 use crate::PeerCertificate;
 
 const ANNA: Uuid = Uuid::from_u128(0xc1);
-const AZ: &str = "04b07795-8ddb-461a-bbee-02f9e1bf7b46";
+pub(super) const AZ: &str = "04b07795-8ddb-461a-bbee-02f9e1bf7b46";
 const SCOPE: &str = "https://management.azure.com//.default openid profile offline_access";
 const ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 const PASSWORD: &str = "correct horse";
@@ -18,11 +18,11 @@ fn user(name: &str, enabled: bool) -> Value {
     json!({"properties": {"userPrincipalName": name, "displayName": "Anna", "accountEnabled": enabled}})
 }
 
-fn user_id(id: Uuid) -> String {
+pub(super) fn user_id(id: Uuid) -> String {
     format!("/providers/Microsoft.Graph/users/{id}")
 }
 
-fn encode(fields: &[(&str, &str)]) -> String {
+pub(super) fn encode(fields: &[(&str, &str)]) -> String {
     form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish()
 }
 
@@ -37,13 +37,13 @@ async fn post_from(address: [u8; 4], bench: &Bench, fields: &[(&str, &str)]) -> 
     (status.as_u16(), answer)
 }
 
-async fn sign_in(bench: &Bench, name: &str, password: &str) -> (u16, Value) {
+pub(super) async fn sign_in(bench: &Bench, name: &str, password: &str) -> (u16, Value) {
     let fields =
         [("grant_type", "password"), ("client_id", AZ), ("username", name), ("password", password), ("scope", SCOPE)];
     post(bench, &fields).await
 }
 
-async fn refresh(bench: &Bench, client: &str, token: &str) -> (u16, Value) {
+pub(super) async fn refresh(bench: &Bench, client: &str, token: &str) -> (u16, Value) {
     let scope = format!("{REGISTRY_AUDIENCE}/.default offline_access");
     let fields = [("grant_type", "refresh_token"), ("client_id", client), ("refresh_token", token), ("scope", &scope)];
     post(bench, &fields).await
@@ -345,7 +345,7 @@ async fn a_program_with_a_certificate() {
     assert_eq!(assert_with(&bench, &client, &good).await.0, 200);
 }
 
-async fn begin_device(bench: &Bench, client: &str) -> (u16, Value) {
+pub(super) async fn begin_device(bench: &Bench, client: &str) -> (u16, Value) {
     let path = format!("/{TENANT}/oauth2/v2.0/devicecode");
     let from = peer([192, 0, 2, 1], PeerCertificate::None);
     let (status, _, answer) =
@@ -353,12 +353,12 @@ async fn begin_device(bench: &Bench, client: &str) -> (u16, Value) {
     (status.as_u16(), answer)
 }
 
-async fn redeem(bench: &Bench, device: &str) -> (u16, Value) {
+pub(super) async fn redeem(bench: &Bench, device: &str) -> (u16, Value) {
     let grant = "urn:ietf:params:oauth:grant-type:device_code";
     post(bench, &[("grant_type", grant), ("client_id", AZ), ("device_code", device)]).await
 }
 
-async fn approve(bench: &Bench, code: &str, whom: Option<Uuid>) -> Result<(), String> {
+pub(super) async fn approve(bench: &Bench, code: &str, whom: Option<Uuid>) -> Result<(), String> {
     let answered = bench.identity.answer_device_login(code, whom.map(PrincipalId), [192, 0, 2, 9].into()).await;
     answered.map(drop).map_err(|refusal| refusal.to_string())
 }
