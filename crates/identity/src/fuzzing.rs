@@ -82,6 +82,14 @@ fn registry_claims(claims: RegistryClaims) {
     }));
 }
 
+/// Line by line: an issuer, its configuration, its keys, a token.
+pub fn issuers(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let mut lines = text.split('\n');
+    let mut line = || lines.next().unwrap_or_default();
+    crate::issuers::read_anything(line(), line(), line(), line());
+}
+
 /// A certificate, and a signing request, in DER; as text the name in a certificate, and a signing request in PEM.
 pub fn certificates(data: &[u8]) {
     if let Ok(claim) = read(&CertificateDer::from(data), TENANT) {
@@ -140,5 +148,6 @@ mod tests {
         super::kept::each("tokens", super::tokens);
         super::kept::each("certificates", super::certificates);
         super::kept::each("client_certs", super::client_certs);
+        super::kept::each("issuers", super::issuers);
     }
 }

@@ -25,6 +25,8 @@ use tokio::sync::{Semaphore, watch};
 use self::documents::{KeySet, read_header};
 use crate::keys::MAX_TOKEN_BYTES;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::documents::read_anything;
 pub(crate) use self::documents::{Audience, Metadata};
 
 /// How long keys are used without looking for others.

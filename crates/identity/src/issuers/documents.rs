@@ -156,3 +156,23 @@ impl Audience {
         }
     }
 }
+
+/// What holds for an issuer's configuration, its keys and a token, whatever they say.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn read_anything(issuer: &str, configuration: &str, keys: &str, token: &str) {
+    if let Ok(metadata) = Metadata::parse(configuration.as_bytes(), issuer) {
+        assert_eq!(metadata.issuer, issuer);
+    }
+    let keys = KeySet::parse(keys.as_bytes());
+    if let Ok(keys) = &keys {
+        assert!(keys.0.len() <= MAX_KEYS);
+        for algorithm in [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512] {
+            assert!(keys.find(None, algorithm).is_none(), "a public key is no secret");
+        }
+    }
+    let Ok(header) = read_header(token) else { return };
+    assert!(token.len() <= MAX_TOKEN_BYTES && Kind::of(header.alg).is_some());
+    if let Some(key) = keys.as_ref().ok().and_then(|keys| keys.find(header.kid.as_deref(), header.alg)) {
+        let _ = jsonwebtoken::decode::<Value>(token, key, &jsonwebtoken::Validation::new(header.alg));
+    }
+}
