@@ -136,8 +136,6 @@ enum Look {
 
 #[derive(Debug, thiserror::Error)]
 enum AskError {
-    #[error("there is no outbound client for it, or too many issuers are asked at once")]
-    NoClient,
     #[error("it is no address")]
     NoAddress,
     #[error(transparent)]
@@ -189,7 +187,11 @@ impl Issuers {
                 Look::Nothing(why) => return Err(why),
                 Look::Wait(asking) => asking,
                 Look::Ask(done, asking) => {
-                    tokio::spawn(Arc::clone(&known).renew(self.client(issuer), issuer.into(), now, done));
+                    let Some(client) = self.client(issuer) else {
+                        tracing::warn!(issuer = %issuer, "too many issuers are asked at once, or there is no outbound client");
+                        return known.unasked(now, &fits);
+                    };
+                    tokio::spawn(Arc::clone(&known).renew(client, issuer.into(), now, done));
                     asking
                 }
             };
@@ -225,21 +227,15 @@ impl Known {
 
     fn look(&self, now: Timestamp, fits: &impl Fn(&Published) -> bool) -> Look {
         let mut state = self.state();
-        let within = |since: Timestamp, seconds: i64| since <= now && now < since.plus_seconds(seconds);
-        let published = state.published.as_ref().filter(|published| within(published.at, KEPT_SECONDS));
-        let fitting = published.filter(|published| fits(published));
-        if let Some(found) = fitting.filter(|published| within(published.at, FRESH_SECONDS)) {
-            return Look::Found(Arc::clone(found));
+        let kept = state.kept(now, fits);
+        if let Some(fresh) = kept.as_ref().ok().filter(|published| is_within(published.at, FRESH_SECONDS, now)) {
+            return Look::Found(Arc::clone(fresh));
         }
         if let Some(asking) = state.asking.as_ref().filter(|asking| asking.has_changed().is_ok()) {
             return Look::Wait(asking.clone());
         }
-        if state.asked.is_some_and(|asked| within(asked, PAUSE_SECONDS)) {
-            return match (fitting, published) {
-                (Some(old), _) => Look::Found(Arc::clone(old)),
-                (None, Some(_)) => Look::Nothing(Unproven::UnknownKey),
-                (None, None) => Look::Nothing(Unproven::Unreachable),
-            };
+        if state.asked.is_some_and(|asked| is_within(asked, PAUSE_SECONDS, now)) {
+            return kept.map_or_else(Look::Nothing, Look::Found);
         }
         let (done, asking) = watch::channel(());
         state.asked = Some(now);
@@ -247,19 +243,22 @@ impl Known {
         Look::Ask(done, asking)
     }
 
+    /// Nobody was there to ask. That says nothing about the issuer: whoever comes next may try at once.
+    fn unasked(&self, now: Timestamp, fits: &impl Fn(&Published) -> bool) -> Result<Arc<Published>, Unproven> {
+        let mut state = self.state();
+        state.asked = None;
+        state.kept(now, fits)
+    }
+
     /// Asks the issuer; whoever waits looks again when `done` is dropped.
     async fn renew(
         self: Arc<Self>,
-        client: Option<(Outbound, Option<tokio::sync::OwnedSemaphorePermit>)>,
+        (outbound, _permit): (Outbound, Option<tokio::sync::OwnedSemaphorePermit>),
         issuer: Box<str>,
         now: Timestamp,
         done: watch::Sender<()>,
     ) {
-        let outcome = match &client {
-            Some((outbound, _permit)) => ask(outbound, &issuer, now).await,
-            None => Err(AskError::NoClient),
-        };
-        match outcome {
+        match ask(&outbound, &issuer, now).await {
             Ok(published) => self.state().published = Some(Arc::new(published)),
             Err(error) => {
                 tracing::warn!(issuer = %issuer, error = %error, "an issuer of tokens cannot be asked for its keys");
@@ -267,6 +266,19 @@ impl Known {
         }
         drop(done);
     }
+}
+
+impl State {
+    /// What was published last, where that is not too long ago and fits.
+    fn kept(&self, now: Timestamp, fits: &impl Fn(&Published) -> bool) -> Result<Arc<Published>, Unproven> {
+        let kept = self.published.as_ref().filter(|published| is_within(published.at, KEPT_SECONDS, now));
+        let kept = kept.ok_or(Unproven::Unreachable)?;
+        if fits(kept) { Ok(Arc::clone(kept)) } else { Err(Unproven::UnknownKey) }
+    }
+}
+
+fn is_within(since: Timestamp, seconds: i64, now: Timestamp) -> bool {
+    since <= now && now < since.plus_seconds(seconds)
 }
 
 async fn ask(outbound: &Outbound, issuer: &str, now: Timestamp) -> Result<Published, AskError> {

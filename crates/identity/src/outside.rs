@@ -22,7 +22,7 @@ use uuid::Uuid;
 use crate::Identity;
 use crate::issuers::{Audience, Metadata, TrustedIssuer, Unproven, holds};
 use crate::passwords::Holder;
-use crate::throttle::Throttled;
+use crate::throttle::{Attempt, Throttled};
 
 /// How long an issuer may take to exchange a code.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -137,10 +137,11 @@ impl Identity {
         address: IpAddr,
     ) -> Result<Holder, SignInError> {
         let now = self.clock.now();
-        let attempt = self.throttle.admit(address, ANY_SIGN_IN, now)?;
+        let attempt = self.throttle.admit(address, ANY_SIGN_IN, now)?.doubtful();
         let outcome = self.exchanged(issuer, request, code, said, now).await;
+        let attempt = attempt.known();
         if matches!(outcome, Err(SignInError::Exchange(_) | SignInError::Unproven(_) | SignInError::Claims(_))) {
-            attempt.failed();
+            attempt.into_iter().for_each(Attempt::failed);
         }
         self.enter(issuer, outcome?).await
     }
@@ -153,8 +154,8 @@ impl Identity {
         said: Option<&str>,
         now: Timestamp,
     ) -> Result<Person, SignInError> {
-        let _turn = self.signing_in.try_acquire().map_err(|_| SignInError::Busy)?;
         let published = self.issuers.published(&issuer.url, now, |_| true).await.map_err(SignInError::Unreachable)?;
+        let _turn = self.signing_in.try_acquire().map_err(|_| SignInError::Busy)?;
         let metadata = &published.metadata;
         // A code that another issuer has sent must not reach this one.
         let is_sender = match said {
@@ -187,7 +188,11 @@ impl Identity {
             estate.users_who_are(&who).next().and_then(|user| user.id.name().parse::<PrincipalId>().ok())
         });
         let holder = found.and_then(|id| self.holder(id)).ok_or(SignInError::Nobody)?;
-        if holder.known.enabled { Ok(holder) } else { Err(SignInError::Disabled) }
+        if !holder.known.enabled {
+            return Err(SignInError::Disabled);
+        }
+        tracing::info!(issuer = %issuer.name, user.id = %holder.known.principal.id, user.name = %holder.name(), "signed in");
+        Ok(holder)
     }
 }
 

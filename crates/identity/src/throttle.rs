@@ -93,7 +93,29 @@ pub(crate) struct Attempt<'a> {
     now: Timestamp,
 }
 
-impl Attempt<'_> {
+/// An attempt that counts unless its outcome becomes known: also when whoever makes it goes away meanwhile.
+pub(crate) struct Doubtful<'a>(Option<Attempt<'a>>);
+
+impl<'a> Doubtful<'a> {
+    /// The outcome is known.
+    pub(crate) fn known(mut self) -> Option<Attempt<'a>> {
+        self.0.take()
+    }
+}
+
+impl Drop for Doubtful<'_> {
+    fn drop(&mut self) {
+        if let Some(attempt) = self.0.take() {
+            attempt.failed();
+        }
+    }
+}
+
+impl<'a> Attempt<'a> {
+    pub(crate) const fn doubtful(self) -> Doubtful<'a> {
+        Doubtful(Some(self))
+    }
+
     pub(crate) fn failed(self) {
         let Self { throttle, user, now } = self;
         count(&throttle.sources.get_with(user.0, || begun(now)), now);

@@ -67,7 +67,7 @@ fn matching(credentials: &[FederatedCredential], said: &Claims) -> Result<(), Au
     // Issuer and subject together are one credential's.
     let own = issued.find(|own| own.subject == said.sub);
     let own = own.ok_or_else(|| AuthorityError::NoFederatedSubject(shown(&said.sub)))?;
-    let audience = said.aud.only().unwrap_or_default();
+    let audience = said.aud.only().ok_or_else(|| AuthorityError::NoFederatedAudience(String::new()))?;
     if own.audience == audience { Ok(()) } else { Err(AuthorityError::NoFederatedAudience(shown(audience))) }
 }
 

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::{COOKIE, SET_COOKIE};
@@ -34,8 +34,9 @@ use crate::issue::Form;
 use crate::outside::{SignInError, SignInRequest};
 use crate::peer::Peer;
 
-/// Where issuers send people back to: what they have to know of this server.
-pub(super) const CALLBACK_PATH: &str = "/common/oauth2/callback";
+/// Where an issuer sends people back to: what it has to know of this server. Each has an address of its own, so that no issuer is given
+/// the code of another one.
+pub(super) const CALLBACK_PATH: &str = "/common/oauth2/callback/{issuer}";
 /// The browser sends it to this host only, and not from foreign pages' forms.
 const COOKIE_NAME: &str = "__Host-postern-sign-in";
 /// How long signing in at the issuer may take.
@@ -82,7 +83,8 @@ pub(super) async fn begin(
     }
     let now = identity.clock.now();
     let [state, nonce, verifier] = [(); 3].map(|()| random_text(identity));
-    let request = SignInRequest { state: &state, nonce: &nonce, verifier: &verifier, redirect: &redirect(base) };
+    let request =
+        SignInRequest { state: &state, nonce: &nonce, verifier: &verifier, redirect: &redirect(base, &issuer.name) };
     let address = match identity.issuer_page(issuer, &request, now).await {
         Ok(address) => address,
         Err(error) => return failed(identity, &issuer.name, &error),
@@ -108,6 +110,7 @@ pub(super) async fn begin(
 pub(super) async fn callback(
     State(identity): State<Arc<Identity>>,
     peer: Option<Extension<Peer>>,
+    Path(sender): Path<String>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Response<Body> {
@@ -118,7 +121,8 @@ pub(super) async fn callback(
     let begun: Option<Begun> = cookie(&headers).and_then(|cookie| opened(&identity, cookie, "sign-in", now));
     let Some(begun) = begun else { return stale() };
     let state = query.get("state").unwrap_or_default();
-    if !bool::from(state.as_bytes().ct_eq(begun.state.as_bytes())) {
+    // Another issuer could have been led to send its code here.
+    if sender != begun.issuer || !bool::from(state.as_bytes().ct_eq(begun.state.as_bytes())) {
         return stale();
     }
     let Some(issuer) = identity.issuers.trusted().iter().find(|own| own.name == begun.issuer) else { return stale() };
@@ -130,7 +134,7 @@ pub(super) async fn callback(
     let Some(code) = query.secret("code") else {
         return again(StatusCode::FORBIDDEN, "You were not signed in there.");
     };
-    let redirect = redirect(&base_url(&identity, &uri, &headers));
+    let redirect = redirect(&base_url(&identity, &uri, &headers), &issuer.name);
     let request = SignInRequest { state, nonce: &begun.nonce, verifier: &begun.verifier, redirect: &redirect };
     let holder = match identity.sign_in_with(issuer, &request, &code, query.get("iss"), address).await {
         Ok(holder) => holder,
@@ -206,8 +210,8 @@ fn opened<T: Step>(identity: &Identity, token: &str, step: &str, now: Timestamp)
     (purpose_said == purpose(identity, step) && now.unix_seconds() < expires).then_some(opened)
 }
 
-fn redirect(base: &str) -> String {
-    format!("{base}{CALLBACK_PATH}")
+fn redirect(base: &str, issuer: &str) -> String {
+    format!("{base}{}", CALLBACK_PATH.replace("{issuer}", issuer))
 }
 
 fn random_text(identity: &Identity) -> String {

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use postern_access::{InvalidCredential, PrincipalKind};
+use postern_estate::OutsideIdentity;
 use postern_model::{PrincipalId, Secret, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -46,6 +48,9 @@ struct RefreshClaims {
     postern_user: Uuid,
     /// When the holder's password was set, in microseconds: another password ends the session.
     postern_password: Option<i64>,
+    /// Who the holder was at issuers outside, hashed: whoever is somebody else there, or nobody any more, has to sign in again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    postern_outside: Option<String>,
     /// When the holder signed in.
     auth_time: i64,
 }
@@ -100,7 +105,8 @@ impl Identity {
         };
         check_time(at(claims.auth_time), at(claims.auth_time.saturating_add(seconds)), now).ok()?;
         let same_secret = self.secret_set(&holder).map(Timestamp::unix_micros) == claims.postern_password;
-        let same = holder.resource.uid.0 == claims.postern_user && same_secret;
+        let same_outside = identities(&holder) == claims.postern_outside;
+        let same = holder.resource.uid.0 == claims.postern_user && same_secret && same_outside;
         (same && holder.known.enabled).then_some((holder, at(claims.auth_time)))
     }
 
@@ -131,6 +137,7 @@ impl Identity {
             oid: id,
             postern_user: holder.resource.uid.0,
             postern_password: self.secret_set(holder).map(Timestamp::unix_micros),
+            postern_outside: identities(holder),
             auth_time: began.unix_seconds(),
         };
         // Says who it is to the client, and opens nothing: it lacks what an access token has, and has another issuer.
@@ -150,6 +157,14 @@ impl Identity {
             "client_info": URL_SAFE_NO_PAD.encode(json!({"uid": id, "utid": tenant}).to_string()),
         }))
     }
+}
+
+/// A hash of who the holder is at issuers outside.
+fn identities(holder: &Holder) -> Option<String> {
+    let mut all = OutsideIdentity::all_of(&holder.resource);
+    all.sort_unstable_by(|one, other| (&one.issuer, &one.subject).cmp(&(&other.issuer, &other.subject)));
+    let pairs: Vec<[&str; 2]> = all.iter().map(|one| [one.issuer.as_str(), one.subject.as_str()]).collect();
+    (!pairs.is_empty()).then(|| URL_SAFE_NO_PAD.encode(digest(&SHA256, json!(pairs).to_string().as_bytes())))
 }
 
 fn is_person(holder: &Holder) -> bool {

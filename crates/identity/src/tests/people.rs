@@ -128,7 +128,8 @@ impl Scene {
     }
 
     async fn back(&mut self, asked: &HashMap<String, String>) -> Page {
-        let path = format!("/common/oauth2/callback?{}", encode(&[("code", "c"), ("state", &asked["state"])]));
+        let path =
+            format!("/common/oauth2/callback/corporate?{}", encode(&[("code", "c"), ("state", &asked["state"])]));
         self.send("GET", &path, "").await
     }
 
@@ -185,7 +186,7 @@ async fn a_person_becomes_a_user_with_the_groups_of_the_token() {
     assert!(page.text.contains(">Sign in with corporate<"), "{page:?}");
     let asked = scene.begin(&code).await;
     assert_eq!((asked["client_id"].as_str(), asked["scope"].as_str()), ("postern", "openid groups"));
-    assert_eq!(asked["redirect_uri"], format!("https://{AUTHORITY}:8443/common/oauth2/callback"));
+    assert_eq!(asked["redirect_uri"], format!("https://{AUTHORITY}:8443/common/oauth2/callback/corporate"));
     scene.provide(&scene.claims("1", &asked));
     let page = scene.back(&asked).await;
     assert_eq!(page.status, 200, "{page:?}");
@@ -250,6 +251,15 @@ async fn a_session_ends_with_the_user_the_day_and_the_issuer() {
     assert_eq!(scene.sign_in(&code, |_| {}).await.status, 403, "who is switched off is not made anew");
     scene.bench.put(&user_id(id), known.document().into()).await;
     assert_eq!(refresh(&scene.bench, AZ, &token).await.0, 200);
+    // So does whoever becomes somebody else at the issuer, also nobody, which would make the session one of this directory's own.
+    for identities in [json!(null), json!([]), json!([{"issuer": scene.provider.url, "issuerAssignedId": "another"}])] {
+        let mut relinked = known.document();
+        relinked["properties"]["identities"] = identities.clone();
+        scene.bench.put(&user_id(id), relinked.into()).await;
+        assert_eq!(refresh(&scene.bench, AZ, &token).await.0, 400, "{identities}");
+    }
+    scene.bench.put(&user_id(id), known.document().into()).await;
+    assert_eq!(refresh(&scene.bench, AZ, &token).await.0, 200);
 
     // A user who is deleted and signs in again is another one.
     scene.bench.remove(&user_id(id)).await;
@@ -301,12 +311,12 @@ async fn whatever_the_provider_says_of_somebody_else() {
     }
     scene.provider.answer("/token", (StatusCode::BAD_REQUEST, Vec::new(), "{}".into()));
     assert_eq!(scene.back(&asked).await.status, 403);
-    let refused = format!("/common/oauth2/callback?error=access_denied&state={}", asked["state"]);
+    let refused = format!("/common/oauth2/callback/corporate?error=access_denied&state={}", asked["state"]);
     assert_eq!(scene.send("GET", &refused, "").await.status, 403);
     // Another issuer has sent the code (RFC 9207).
     scene.provide(&scene.claims("1", &asked));
     let fields = [("code", "c"), ("state", asked["state"].as_str()), ("iss", "https://other.example")];
-    let mixed = format!("/common/oauth2/callback?{}", encode(&fields));
+    let mixed = format!("/common/oauth2/callback/corporate?{}", encode(&fields));
     assert_eq!(scene.send("GET", &mixed, "").await.status, 403);
     assert!(scene.user("1").is_none(), "nobody came to be");
 }
@@ -324,6 +334,9 @@ async fn nobody_goes_on_with_what_another_browser_began() {
     let cookies = std::mem::take(&mut scene.cookies);
     assert_eq!(scene.back(&asked).await.status, 400, "without the cookie");
     scene.cookies.clone_from(&cookies);
+    let elsewhere = format!("/common/oauth2/callback/other?{}", encode(&[("code", "c"), ("state", &asked["state"])]));
+    assert_eq!(scene.send("GET", &elsewhere, "").await.status, 400, "sent by another issuer");
+    assert_eq!(scene.provider.bodies("/token"), Vec::<String>::new(), "its code goes nowhere");
     let other = HashMap::from([("state".to_owned(), "another".to_owned())]);
     assert_eq!(scene.back(&other).await.status, 400, "another state");
     // Neither an access token nor a ticket passes for the cookie, nor the cookie for a ticket.
