@@ -219,7 +219,7 @@ class Journey:
     def assign_roles(self):
         identity = self.identities.user_assigned_identities.create_or_update(self.group, "app", Identity(location="eastus"))
         issuer = FederatedIdentityCredential(issuer="https://token.test", subject="repo:x", audiences=["api://x"])
-        self.identities.federated_identity_credentials.create_or_update(self.group, "app", "ci", issuer)
+        self.identities.federated_identity_credentials.create_or_update(self.group, "app", "pipeline", issuer)
         kept = self.identities.federated_identity_credentials.list(self.group, "app")
         self.seen["identity"] = [identity.name, identity.tenant_id == os.environ["AZURE_TENANT_ID"], [one.subject for one in kept]]
         attached = {"identity": {"type": "UserAssigned", "userAssignedIdentities": {identity.id: {}}}}
