@@ -262,7 +262,7 @@ fn check(claims: &Claims, issuer: &TrustedIssuer, nonce: &str, now: Timestamp) -
 
 fn person(issuer: &TrustedIssuer, claims: Claims) -> Person {
     let text = |name: &str| claims.others.get(name).and_then(Value::as_str).filter(|text| !text.trim().is_empty());
-    let short = |text: &str| text.chars().filter(|c| !c.is_control()).take(MAX_NAME_CHARS).collect::<String>();
+    let short = |text: &str| text.chars().filter(|c| is_shown(*c)).take(MAX_NAME_CHARS).collect::<String>();
     let name = text(&issuer.user_claim).unwrap_or(&claims.sub);
     let display_name = short(text("name").unwrap_or(name));
     // A name of the issuer's, never one that somebody here could have: whoever reads it sees whose word it is.
@@ -277,6 +277,14 @@ fn person(issuer: &TrustedIssuer, claims: Claims) -> Person {
     let groups = named.filter_map(|group| issuer.groups.get(group)).copied().collect();
     let who = OutsideIdentity { issuer: issuer.url.clone(), subject: claims.sub };
     Person { who, name, display_name, groups }
+}
+
+/// Whether a character shows in a name. What does not could make one name look like another.
+///
+/// Source: Unicode Standard Annex #9, directional formatting characters; characters of zero width.
+fn is_shown(c: char) -> bool {
+    let is_format = matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+    !(c.is_control() || is_format)
 }
 
 fn plan(

@@ -225,6 +225,14 @@ async fn a_person_becomes_a_user_with_the_groups_of_the_token() {
     assert_ne!(oid(&scene, &other), id);
     let names: Vec<_> = ["1", "2"].map(|who| scene.user(who).unwrap().text(&["userPrincipalName"]).unwrap()).into();
     assert_eq!(names[0], "corporate:anna@example.org");
+    // Nor do two names look the same.
+    scene
+        .signed_in(|claims| {
+            claims["sub"] = "3".into();
+            claims["name"] = "A\u{202e}n\u{200b}na\u{feff}".into();
+        })
+        .await;
+    assert_eq!(scene.user("3").unwrap().text(&["displayName"]).unwrap(), "Anna");
     assert!(names[1].starts_with("corporate:anna@example.org#"), "{names:?}");
 }
 
@@ -252,7 +260,8 @@ async fn a_session_ends_with_the_user_the_day_and_the_issuer() {
     scene.bench.put(&user_id(id), known.document().into()).await;
     assert_eq!(refresh(&scene.bench, AZ, &token).await.0, 200);
     // So does whoever becomes somebody else at the issuer, also nobody, which would make the session one of this directory's own.
-    for identities in [json!(null), json!([]), json!([{"issuer": scene.provider.url, "issuerAssignedId": "another"}])] {
+    let another = json!([{"signInType": "federated", "issuer": scene.provider.url, "issuerAssignedId": "another"}]);
+    for identities in [json!(null), json!([]), another] {
         let mut relinked = known.document();
         relinked["properties"]["identities"] = identities.clone();
         scene.bench.put(&user_id(id), relinked.into()).await;
