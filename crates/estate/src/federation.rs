@@ -57,6 +57,19 @@ impl OutsideIdentity {
         federated.map(|one| Self { issuer: text(one, "issuer"), subject: text(one, "issuerAssignedId") }).collect()
     }
 
+    /// The federated ones of a list as it is written to a user's document; `None` where it is no such list.
+    pub fn listed(identities: &Value) -> Option<Vec<Self>> {
+        let mut federated = Vec::new();
+        for entry in identities.as_array()? {
+            let text = |name: &str| entry.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+            if text("signInType")?.eq_ignore_ascii_case(FEDERATED) {
+                let (issuer, subject) = (text("issuer")?.to_owned(), text("issuerAssignedId")?.to_owned());
+                federated.push(Self { issuer, subject });
+            }
+        }
+        Some(federated)
+    }
+
     /// As a user's document has it.
     pub fn document(&self) -> Value {
         json!({"signInType": FEDERATED, "issuer": self.issuer, "issuerAssignedId": self.subject})

@@ -1,8 +1,8 @@
 //! Managed identities of their own, and the directory's objects.
 
-use postern_estate::{Resource, types, validate};
+use postern_estate::{OutsideIdentity, Resource, types, validate};
 use postern_model::{PrincipalId, ResourceId};
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::Provider;
@@ -109,8 +109,9 @@ pub(super) struct People;
 impl Provider for People {
     fn complete(&self, draft: &mut Draft<'_>) -> Result<(), ArmError> {
         own_object_id(draft)?;
+        own_identities(draft)?;
         let Some(members) = draft.properties()?.get("members") else { return Ok(()) };
-        let is_id = |member: &serde_json::Value| {
+        let is_id = |member: &Value| {
             let text = member.as_str().or_else(|| member.get("id")?.as_str());
             text.is_some_and(|text| Uuid::try_parse(text).is_ok())
         };
@@ -119,6 +120,27 @@ impl Provider for People {
             _ => Err(invalid("The 'members' of a group must be a list of at most 10000 object ids.")),
         }
     }
+}
+
+/// Who a person is at issuers outside can be read, and is nobody else: of two who are the same person, neither could sign in.
+fn own_identities(draft: &mut Draft<'_>) -> Result<(), ArmError> {
+    let identities = match draft.properties()?.get("identities") {
+        None | Some(Value::Null) => return Ok(()),
+        Some(identities) => OutsideIdentity::listed(identities),
+    };
+    let identities = identities.ok_or_else(|| {
+        invalid(
+            "The 'identities' of a user must be a list of objects with 'signInType'; 'federated' ones need 'issuer' and \
+             'issuerAssignedId'.",
+        )
+    })?;
+    for one in &identities {
+        if draft.estate.users_who_are(one).any(|user| user.id != draft.id) {
+            let message = format!("Another user is '{}' at '{}' already.", one.subject, one.issuer);
+            return Err(ArmError::new(Condition::Conflict, message));
+        }
+    }
+    Ok(())
 }
 
 /// Whose the object is, and nothing of its secrets: those are the directory's API's to take, and no document's to hold.

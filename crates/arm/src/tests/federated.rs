@@ -81,3 +81,31 @@ async fn of_an_application() {
     assert_eq!(send("DELETE", &format!("{base}/{id}"), Value::Null).await.status, 204);
     assert_eq!(send("DELETE", &format!("{base}/{id}"), Value::Null).await.status, 404);
 }
+
+#[tokio::test]
+async fn of_people() {
+    let bench = Bench::new().await;
+    let path = |number: u128| format!("/providers/Microsoft.Graph/users/{}", uuid::Uuid::from_u128(number));
+    let body =
+        |identities: Value| json!({"properties": {"userPrincipalName": "a@example.org", "identities": identities}});
+    let own = |subject: &str| json!([{"signInType": "federated", "issuer": ISSUER, "issuerAssignedId": subject}]);
+    assert_eq!(bench.put(&path(0xf1), body(own("1"))).await.status, 201);
+    assert_eq!(bench.put(&path(0xf1), body(own("1"))).await.status, 200, "itself again");
+    assert_eq!(bench.put(&path(0xf2), body(own("1"))).await.short(), "409 Conflict", "neither of two could sign in");
+    assert_eq!(bench.put(&path(0xf2), body(own("2"))).await.status, 201);
+    let name =
+        json!([{"signInType": "userPrincipalName", "issuer": "example.org", "issuerAssignedId": "a@example.org"}]);
+    for (number, local) in [(0xf3, name), (0xf4, json!([])), (0xf5, json!(null))] {
+        assert_eq!(bench.put(&path(number), body(local.clone())).await.status, 201, "{local}");
+    }
+    for bad in [
+        json!({}),
+        json!(["x"]),
+        json!([{"issuer": ISSUER, "issuerAssignedId": "3"}]),
+        json!([{"signInType": "federated", "issuerAssignedId": "3"}]),
+        json!([{"signInType": "federated", "issuer": ISSUER, "issuerAssignedId": ""}]),
+    ] {
+        assert_eq!(bench.put(&path(0xf6), body(bad.clone())).await.short(), "400 InvalidRequestContent", "{bad}");
+    }
+    assert_eq!(bench.get(&path(0xf6)).await.status, 404);
+}
