@@ -16,7 +16,7 @@ pub struct Invocation {
     #[arg(short, long, global = true, value_name = "NAME")]
     pub username: Option<String>,
     /// Registry password, or a refresh token where there is no username. Others on this machine may see it: prefer --password-stdin.
-    #[arg(short, long, global = true, value_name = "PASSWORD", value_parser = secret)]
+    #[arg(short, long, global = true, value_name = "PASSWORD", value_parser = secret, allow_hyphen_values = true)]
     pub password: Option<Secret>,
     /// Read the password from standard input.
     #[arg(long, global = true, conflicts_with = "password")]
@@ -190,6 +190,7 @@ mod tests {
         check("acr tag --repository app delete -r myregistry 1 2 3", true);
         check("acr manifest list --repository app", true);
         check("acr login -u u --password-stdin myregistry.azurecr.io", true);
+        check("acr tag list --repository app -u u -p -0GZ8tQY", true);
         check("acr version", true);
         check("acr", false);
         check("acr burn", false);

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{PROXY_AUTHENTICATE, PROXY_AUTHORIZATION};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
@@ -37,12 +37,13 @@ pub use certificate::{CertificateFuture, CertificateSource, WorkloadKey};
 
 use certificate::Certificates;
 
+use crate::identity::new_secret;
+
 /// Where clients of the gateway get managed identity tokens.
 const TOKEN_PATH: &str = "/msi/token";
 /// Where they do when they take the gateway for an instance metadata service.
 const METADATA_PATH: &str = "/metadata/identity/oauth2/token";
 const PROXY_USER: &str = "postern";
-const SECRET_BYTES: usize = 30;
 const MAX_CONNECTIONS: usize = 1024;
 const MAX_HEADERS: usize = 64;
 const MAX_HEAD_BYTES: usize = 32 * 1024;
@@ -170,12 +171,6 @@ impl fmt::Debug for Gateway {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Gateway").field("address", &self.address).finish_non_exhaustive()
     }
-}
-
-fn new_secret(random: &dyn Random) -> Secret {
-    let mut bytes = [0; SECRET_BYTES];
-    random.fill(&mut bytes);
-    Secret::new(URL_SAFE_NO_PAD.encode(bytes))
 }
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {

@@ -25,6 +25,8 @@ use crate::workload::FirstPartyService;
 
 /// 30 random bytes are 40 characters.
 const SECRET_BYTES: usize = 30;
+/// Leaves the first of 64 characters to the letters: command lines take a word that begins with `-` for an option.
+const FIRST_IS_A_LETTER: u8 = 0x7f;
 /// One: guessing passwords must not take every core from those who have tokens.
 const STRETCHING_AT_ONCE: usize = 1;
 /// Codes of issuers outside that are exchanged at once.
@@ -218,11 +220,9 @@ impl Identity {
         self.registry_keys.published()
     }
 
-    /// A new client secret or password: 40 characters that need no escaping in URLs.
+    /// A new client secret or password: 40 characters that need no escaping in URLs, the first a letter.
     pub fn new_secret(&self) -> Secret {
-        let mut bytes = [0; SECRET_BYTES];
-        self.random.fill(&mut bytes);
-        Secret::new(URL_SAFE_NO_PAD.encode(bytes))
+        new_secret(self.random.as_ref())
     }
 
     /// A directory object, or a service of this server itself, as it is now.
@@ -262,8 +262,42 @@ impl Identity {
     }
 }
 
+/// A new secret, see [`Identity::new_secret`].
+pub(crate) fn new_secret(random: &dyn Random) -> Secret {
+    let mut bytes = [0; SECRET_BYTES];
+    random.fill(&mut bytes);
+    if let Some(first) = bytes.first_mut() {
+        *first &= FIRST_IS_A_LETTER;
+    }
+    Secret::new(URL_SAFE_NO_PAD.encode(bytes))
+}
+
 fn first_party(service: FirstPartyService) -> Option<Known> {
     let principal = service.caller()?;
     let (client_id, owner) = (principal.id.0, service.resource_id().parse().ok());
     Some(Known { principal: Arc::new(principal), client_id, enabled: true, outside: false, owner })
+}
+
+#[cfg(test)]
+mod tests {
+    use postern_model::Random;
+
+    use super::new_secret;
+
+    struct Byte(u8);
+
+    impl Random for Byte {
+        fn fill(&self, bytes: &mut [u8]) {
+            bytes.fill(self.0);
+        }
+    }
+
+    #[test]
+    fn a_secret_begins_with_a_letter() {
+        for byte in 0..=u8::MAX {
+            let secret = new_secret(&Byte(byte));
+            assert_eq!(secret.expose().len(), 40);
+            assert!(secret.expose().starts_with(|first: char| first.is_ascii_alphabetic()), "{}", secret.expose());
+        }
+    }
 }
