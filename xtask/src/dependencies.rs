@@ -57,6 +57,20 @@ const LAYERS: &[Layer] = &[
         ],
         denied: &[],
     },
+    // A task's file, its steps and its schedule are values.
+    Layer {
+        package: "postern-tasks",
+        never: &[
+            "postern-access",
+            "postern-estate",
+            "postern-store",
+            "postern-audit",
+            "postern-identity",
+            "postern-outbound",
+            "postern-acr",
+        ],
+        denied: &[IMPURE],
+    },
     Layer { package: "postern-oci", never: &[], denied: &[] },
     Layer { package: "postern-arm", never: &["postern-oci"], denied: &[] },
     Layer { package: "postern", never: &[], denied: &[] },

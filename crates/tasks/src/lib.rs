@@ -1,0 +1,3 @@
+//! Task files, templates, step graphs and schedules as values; and what server and workers say to each other.
+
+pub mod order;
