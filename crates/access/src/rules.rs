@@ -2,6 +2,7 @@ use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use ipnet::Ipv4Net;
 use postern_model::{PrincipalId, RegistryUid, RepositoryName, ResourceId, ResourceUid};
 
@@ -120,7 +121,12 @@ pub struct RepositoryTokenRule {
 
 /// The IP rules as sorted, disjoint ranges: a look-up costs one binary search.
 #[derive(Clone, Debug, Default)]
-pub struct AddressRanges(Box<[Ipv4Net]>);
+pub struct AddressRanges {
+    /// The first address of each range. Apart from the lengths, so that a search compares numbers that lie together.
+    firsts: Box<[u32]>,
+    /// The prefix length of each range.
+    lengths: Box<[u8]>,
+}
 
 impl AddressRanges {
     /// Compiles the ranges. A range inside another one is dropped: CIDR ranges nest or are disjoint.
@@ -133,18 +139,23 @@ impl AddressRanges {
                 kept.push(range);
             }
         }
-        Self(kept.into())
+        Self {
+            firsts: kept.iter().map(|range| range.network().to_bits()).collect(),
+            lengths: kept.iter().map(Ipv4Net::prefix_len).collect(),
+        }
     }
 
     /// The range that holds the address.
     pub fn find(&self, address: Ipv4Addr) -> Option<Ipv4Net> {
-        let behind = self.0.partition_point(|range| range.network() <= address);
-        self.0.get(behind.checked_sub(1)?).filter(|range| range.contains(&address)).copied()
+        let address_bits = address.to_bits();
+        let at = self.firsts.partition_point(|first| *first <= address_bits).checked_sub(1)?;
+        let range = Ipv4Net::new(Ipv4Addr::from_bits(*self.firsts.get(at)?), *self.lengths.get(at)?).ok()?;
+        range.contains(&address).then_some(range)
     }
 
     /// Whether there are no rules.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.firsts.is_empty()
     }
 }
 
@@ -168,11 +179,18 @@ pub struct Grant {
 
 /// Role assignments by principal. Those without condition are merged, so that a look-up does not grow with their number.
 #[derive(Clone, Debug, Default)]
-pub struct GrantTable(HashMap<PrincipalId, PrincipalGrants>);
+pub struct GrantTable(HashMap<PrincipalId, PrincipalGrants, RandomState>);
 
-/// There may be very many, and most have a single grant: nothing has room to grow.
+/// There may be very many, and most have a single grant: only those with more pay for finding one among them.
 #[derive(Clone, Debug)]
-struct PrincipalGrants {
+enum PrincipalGrants {
+    One(Grant),
+    Many(Box<ManyGrants>),
+}
+
+/// The grants of one principal, and what they come to.
+#[derive(Clone, Debug)]
+struct ManyGrants {
     all: Box<[Grant]>,
     unconditional: Actions,
     /// Per action, which of `all` gives it without condition.
@@ -191,17 +209,16 @@ impl GrantTable {
         sorted
             .sort_by(|(left, own), (right, other)| left.cmp(right).then_with(|| own.assignment.cmp(&other.assignment)));
         let groups = sorted.chunk_by(|(left, _), (right, _)| left == right);
-        let mut table = HashMap::with_capacity(groups.clone().count());
+        let mut table = HashMap::with_capacity_and_hasher(groups.clone().count(), RandomState::default());
         for group in groups {
-            let grants = group.iter().map(|(_, grant)| grant.clone()).collect();
-            table.extend(group.first().map(|(principal, _)| (*principal, PrincipalGrants::new(grants))));
+            table.extend(group.first().map(|(principal, _)| (*principal, PrincipalGrants::new(group))));
         }
         Self(table)
     }
 
     /// The assignments of these principals: the caller and its groups.
     pub fn of<'a>(&'a self, principals: impl Iterator<Item = PrincipalId> + 'a) -> impl Iterator<Item = &'a Grant> {
-        principals.filter_map(|principal| self.0.get(&principal)).flat_map(|grants| &grants.all)
+        principals.filter_map(|principal| self.0.get(&principal)).flat_map(PrincipalGrants::all)
     }
 
     /// The first assignment of these principals that gives all of `needed` on the repository; several assignments together
@@ -215,7 +232,7 @@ impl GrantTable {
     ) -> Option<&'a Grant> {
         let mut missing = needed;
         for grants in principals.filter_map(|principal| self.0.get(&principal)) {
-            let given = missing.intersection(grants.unconditional);
+            let given = missing.intersection(grants.unconditional());
             if let Some(action) = given.iter().last() {
                 missing = missing.without(given);
                 if missing.is_empty() {
@@ -245,7 +262,7 @@ impl GrantTable {
         repository: Option<&RepositoryName>,
     ) -> Actions {
         principals.filter_map(|principal| self.0.get(&principal)).fold(Actions::NONE, |all, grants| {
-            grants.conditional().fold(all.union(grants.unconditional), |all, grant| {
+            grants.conditional().fold(all.union(grants.unconditional()), |all, grant| {
                 let fresh = grant.actions.without(all);
                 all.union(fresh.iter().filter(|action| grant.holds(*action, mode, repository)).collect())
             })
@@ -261,20 +278,80 @@ impl GrantTable {
         let helps = move |actions: Actions| !actions.intersection(missing).is_empty();
         principals
             .filter_map(|principal| self.0.get(&principal))
-            .filter(move |grants| helps(grants.near_actions))
-            .flat_map(|grants| grants.near.iter().filter_map(|&at| grants.all.get(at as usize)))
+            .filter(move |grants| helps(grants.near_actions()))
+            .flat_map(PrincipalGrants::near)
             .filter(move |grant| helps(grant.actions) || helps(grant.other_mode_actions))
     }
 }
 
 impl PrincipalGrants {
+    fn new(group: &[(PrincipalId, Grant)]) -> Self {
+        match group {
+            [(_, grant)] => Self::One(grant.clone()),
+            group => Self::Many(Box::new(ManyGrants::new(group.iter().map(|(_, grant)| grant.clone()).collect()))),
+        }
+    }
+
+    fn all(&self) -> &[Grant] {
+        match self {
+            Self::One(grant) => std::slice::from_ref(grant),
+            Self::Many(grants) => &grants.all,
+        }
+    }
+
+    /// What they give without condition.
+    fn unconditional(&self) -> Actions {
+        match self {
+            Self::One(Grant { condition: None, actions, .. }) => *actions,
+            Self::One(_) => Actions::NONE,
+            Self::Many(grants) => grants.unconditional,
+        }
+    }
+
+    fn conditional(&self) -> impl Iterator<Item = &Grant> {
+        self.those(|grant| grant.condition.is_some(), |grants| &grants.conditional)
+    }
+
+    fn giver(&self, action: Action) -> Option<&Grant> {
+        match self {
+            Self::One(grant) => Some(grant),
+            Self::Many(grants) => grants.givers.get(action as usize).and_then(|&at| grants.all.get(at as usize)),
+        }
+    }
+
+    fn near(&self) -> impl Iterator<Item = &Grant> {
+        self.those(Grant::is_near, |grants| &grants.near)
+    }
+
+    fn near_actions(&self) -> Actions {
+        match self {
+            Self::One(grant) if grant.is_near() => grant.near_actions(),
+            Self::One(_) => Actions::NONE,
+            Self::Many(grants) => grants.near_actions,
+        }
+    }
+
+    /// Some of them: the only one if it counts, or those that are listed.
+    fn those(
+        &self,
+        counts: impl FnOnce(&Grant) -> bool,
+        listed: impl FnOnce(&ManyGrants) -> &[u32],
+    ) -> impl Iterator<Item = &Grant> {
+        let (one, all, listed): (_, &[Grant], &[u32]) = match self {
+            Self::One(grant) => (Some(grant).filter(|grant| counts(grant)), &[], &[]),
+            Self::Many(grants) => (None, &grants.all, listed(grants)),
+        };
+        one.into_iter().chain(listed.iter().filter_map(|&at| all.get(at as usize)))
+    }
+}
+
+impl ManyGrants {
     fn new(all: Box<[Grant]>) -> Self {
         let (mut unconditional, mut near_actions) = (Actions::NONE, Actions::NONE);
         let (mut conditional, mut near) = (Vec::new(), Vec::new());
         let mut givers = [0; Action::ALL.len()];
         for (at, grant) in (0_u32..).zip(&all) {
-            let has_condition = grant.condition.is_some();
-            if has_condition {
+            if grant.condition.is_some() {
                 conditional.push(at);
             } else {
                 for action in grant.actions.without(unconditional).iter() {
@@ -284,28 +361,27 @@ impl PrincipalGrants {
                 }
                 unconditional = unconditional.union(grant.actions);
             }
-            let other = grant.other_mode_actions.without(grant.actions);
-            if has_condition || !other.is_empty() {
+            if grant.is_near() {
                 near.push(at);
-                near_actions = near_actions.union(other);
-                if has_condition {
-                    near_actions = near_actions.union(grant.actions);
-                }
+                near_actions = near_actions.union(grant.near_actions());
             }
         }
         Self { all, unconditional, givers, conditional: conditional.into(), near: near.into(), near_actions }
     }
-
-    fn conditional(&self) -> impl Iterator<Item = &Grant> {
-        self.conditional.iter().filter_map(|&at| self.all.get(at as usize))
-    }
-
-    fn giver(&self, action: Action) -> Option<&Grant> {
-        self.givers.get(action as usize).and_then(|&at| self.all.get(at as usize))
-    }
 }
 
 impl Grant {
+    /// Whether it would give something under its condition, or in the other mode.
+    fn is_near(&self) -> bool {
+        self.condition.is_some() || !self.other_mode_actions.without(self.actions).is_empty()
+    }
+
+    /// What it would give then.
+    fn near_actions(&self) -> Actions {
+        let other = self.other_mode_actions.without(self.actions);
+        if self.condition.is_some() { other.union(self.actions) } else { other }
+    }
+
     /// Whether the condition lets the action through. A condition that cannot be evaluated does not.
     pub(crate) fn holds(&self, action: Action, mode: RoleAssignmentMode, repository: Option<&RepositoryName>) -> bool {
         let Some(condition) = &self.condition else { return true };
