@@ -74,8 +74,8 @@ pub use scope_map::{
     MAX_SCOPE_MAP_ACTIONS, MAX_SCOPE_MAP_REPOSITORIES, SYSTEM_SCOPE_MAPS, ScopeMapActions, ScopeMapError,
 };
 pub use services::{
-    CONTAINER_GROUPS, IMPORTERS, IdentityRequirement, RUNS, SCANNERS, ServicePolicy, TASKS, TrustedService,
-    TrustedServices, WEB_SITES, WORKSPACES,
+    AGENT_POOLS, AGENTS, CONTAINER_GROUPS, IMPORTERS, IdentityRequirement, RUNS, SCANNERS, ServicePolicy, TASKS,
+    TASKS_SERVICE, TrustedService, TrustedServices, WEB_SITES, WORKSPACES,
 };
 pub use switches::{PolicyDate, PolicyDateError, Settings, Switches, TasksPhase};
 

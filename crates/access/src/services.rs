@@ -1,5 +1,8 @@
 use std::sync::Arc;
 
+use postern_model::PrincipalId;
+use uuid::Uuid;
+
 /// One row of the trusted services: who may pass the network rules, and with which identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrustedService {
@@ -45,6 +48,12 @@ pub const CONTAINER_GROUPS: &str = "Microsoft.ContainerInstance/containerGroups"
 pub const TASKS: &str = "Microsoft.ContainerRegistry/registries/tasks";
 /// Resource type of a run that belongs to no task: a quick build or quick run.
 pub const RUNS: &str = "Microsoft.ContainerRegistry/registries/runs";
+/// Resource type of the first-party workers that carry runs out.
+pub const AGENTS: &str = "Microsoft.ContainerRegistry/agents";
+/// Resource type of an agent pool, whose workers carry its runs out.
+pub const AGENT_POOLS: &str = "Microsoft.ContainerRegistry/registries/agentPools";
+/// The principal that runs log in to their own registry with, unless they are given an identity.
+pub const TASKS_SERVICE: PrincipalId = PrincipalId(Uuid::from_u128(0x0000_0000_0000_4000_9000_7a58_5e2e_0003));
 /// Resource type of a machine learning workspace.
 pub const WORKSPACES: &str = "Microsoft.MachineLearningServices/workspaces";
 /// Resource type of the first-party vulnerability scanner.

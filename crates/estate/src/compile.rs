@@ -2,9 +2,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use postern_access::{
-    Actions, AddressRanges, ConnectionStatus, Grant, GrantTable, NetworkRules, PrivateEndpointConnection,
+    Action, Actions, AddressRanges, ConnectionStatus, Grant, GrantTable, NetworkRules, PrivateEndpointConnection,
     RegistryRules, RepositoryTokenRule, RoleAssignmentMode, SYSTEM_SCOPE_MAPS, ScopeMapActions, Settings,
-    data_plane_actions, names_metadata_read,
+    TASKS_SERVICE, data_plane_actions, names_metadata_read,
 };
 use postern_model::{PrincipalId, ResourceId};
 use serde_json::Value;
@@ -126,6 +126,7 @@ impl Estate {
             };
             grants.push((assignment.principal, grant(assignment, given)));
         }
+        grants.push((TASKS_SERVICE, tasks_grant(mode)));
         self.apply_denials(scopes, mode, &mut grants, problems);
         GrantTable::new(grants)
     }
@@ -221,6 +222,27 @@ fn grant(assignment: &Assignment, given: &Given) -> Grant {
         other_mode_actions: given.other,
         names_metadata_read: given.names_metadata_read,
         condition: assignment.condition.clone(),
+    }
+}
+
+/// What runs may do in their own registry without an identity of their own: everything with its images, except where repositories
+/// have permissions of their own.
+///
+/// Source: Azure Container Registry, "Registry permissions and ACR Tasks": default data plane access (read 2026-11).
+fn tasks_grant(mode: RoleAssignmentMode) -> Grant {
+    use Action::{CatalogRead, Delete, MetadataDelete, MetadataRead, MetadataWrite, Pull, Push};
+    const ALL: Actions = Actions::of(&[Pull, Push, Delete, MetadataRead, MetadataWrite, MetadataDelete, CatalogRead]);
+    let (here, other) = match mode {
+        RoleAssignmentMode::Legacy => (ALL, Actions::NONE),
+        RoleAssignmentMode::Abac => (Actions::NONE, ALL),
+    };
+    Grant {
+        assignment: "the default login of runs".into(),
+        role: "ACR Tasks".into(),
+        actions: here,
+        other_mode_actions: other,
+        names_metadata_read: true,
+        condition: None,
     }
 }
 

@@ -7,7 +7,7 @@ use postern_access::{
     Caller, Credential, InvalidCredential, Origin, Principal, PrincipalKind, RegistryRules, TokenBinding, TokenClaim,
     Verified, WorkloadState, claimable,
 };
-use postern_model::{Secret, Timestamp};
+use postern_model::{ResourceUid, Secret, Timestamp};
 use uuid::Uuid;
 
 use crate::credential::{Presented, as_credential};
@@ -249,13 +249,38 @@ impl Identity {
             Credential::Verified(verified) => match &verified.caller {
                 Caller::Principal(principal) => {
                     let binding = binding(origin, Some(principal), verified.binding)?;
-                    self.sign_registry(rules, verified, TokenKind::Refresh, Arc::default(), binding, now)
+                    self.sign_registry(
+                        rules,
+                        verified,
+                        (TokenKind::Refresh, REFRESH_TOKEN_SECONDS),
+                        Arc::default(),
+                        binding,
+                        now,
+                    )
                 }
                 Caller::Anonymous | Caller::Admin | Caller::RepositoryToken(_) => {
                     Err(TokenRefusal::Invalid(InvalidCredential::WrongKind))
                 }
             },
         }
+    }
+
+    /// A refresh token with which a run logs in to its own registry, as the service that carries it out: worth something in a
+    /// registry without repository permissions alone, and over connections of the run's workload alone. It lasts `seconds`.
+    ///
+    /// Source: Azure Container Registry, "Tasks and source registry authentication": the default login mode (read 2026-11).
+    pub fn run_token(
+        &self,
+        rules: &RegistryRules,
+        workload: ResourceUid,
+        seconds: i64,
+        now: Timestamp,
+    ) -> Result<Secret, TokenRefusal> {
+        let caller =
+            FirstPartyService::Agents.caller().ok_or(TokenRefusal::Invalid(InvalidCredential::UnknownCaller))?;
+        let verified = Verified { caller: Caller::Principal(Arc::new(caller)), claim: None, binding: None };
+        let binding = Some(TokenBinding { resource: workload });
+        self.sign_registry(rules, &verified, (TokenKind::Refresh, seconds), Arc::default(), binding, now)
     }
 
     /// What a token request's grant amounts to. To be evaluated before [`Self::issue`] is called with it.
@@ -310,7 +335,8 @@ impl Identity {
         };
         let binding = binding(origin, principal, verified.binding)?;
         let claim = Arc::new(granted(&request.scopes, |name| claimable(rules, &verified.caller, name)));
-        let access_token = self.sign_registry(rules, verified, TokenKind::Access, Arc::clone(&claim), binding, now)?;
+        let kind = (TokenKind::Access, ACCESS_TOKEN_SECONDS);
+        let access_token = self.sign_registry(rules, verified, kind, Arc::clone(&claim), binding, now)?;
         // CHOICE: the refresh token that was presented, which keeps its end; never a new one. Docker forgets the password of who gets
         // a refresh token, and a service principal would be logged out with it after three hours.
         let refresh_token = match &request.grant {
@@ -324,7 +350,7 @@ impl Identity {
         &self,
         rules: &RegistryRules,
         verified: &Verified,
-        kind: TokenKind,
+        (kind, lifetime): (TokenKind, i64),
         claim: Arc<TokenClaim>,
         binding: Option<TokenBinding>,
         now: Timestamp,
@@ -344,10 +370,6 @@ impl Identity {
                 self.known(*id).map(|known| known.client_id)
             }
             _ => None,
-        };
-        let lifetime = match kind {
-            TokenKind::Refresh => REFRESH_TOKEN_SECONDS,
-            TokenKind::Access => ACCESS_TOKEN_SECONDS,
         };
         let token = RegistryToken {
             kind,

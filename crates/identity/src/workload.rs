@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use postern_access::{
-    IMPORTERS, Principal, PrincipalKind, SCANNERS, Workload, WorkloadIdentity, WorkloadRejection, WorkloadState,
+    AGENTS, IMPORTERS, Principal, PrincipalKind, RUNS, SCANNERS, TASKS, TASKS_SERVICE, Workload, WorkloadIdentity,
+    WorkloadRejection, WorkloadState,
 };
 use postern_estate::Resource;
 use postern_model::{IdentityKind, PrincipalId, ResourceId, ResourceUid, TenantId, Timestamp};
@@ -64,17 +65,20 @@ pub enum FirstPartyService {
     Scanner,
     /// The import service; it calls for whoever asked for the import.
     Importer,
+    /// The workers of the shared pool. It is also who runs log in to their own registry as, unless they are given an identity.
+    Agents,
 }
 
 impl FirstPartyService {
     /// Every service.
-    pub const ALL: [Self; 2] = [Self::Scanner, Self::Importer];
+    pub const ALL: [Self; 3] = [Self::Scanner, Self::Importer, Self::Agents];
 
     /// The id under which it appears in certificates and traces. There is no such resource to manage.
     pub const fn resource_id(self) -> &'static str {
         match self {
             Self::Scanner => "/providers/Microsoft.Security/scanners/defender",
             Self::Importer => "/providers/Microsoft.ContainerRegistry/importers/acr",
+            Self::Agents => "/providers/Microsoft.ContainerRegistry/agents/shared",
         }
     }
 
@@ -83,6 +87,7 @@ impl FirstPartyService {
         ResourceUid(Uuid::from_u128(match self {
             Self::Scanner => 0x0000_0000_0000_4000_8000_5ca9_9e12_0001,
             Self::Importer => 0x0000_0000_0000_4000_8000_1390_27e2_0002,
+            Self::Agents => 0x0000_0000_0000_4000_8000_a6e2_7500_0003,
         }))
     }
 
@@ -91,6 +96,7 @@ impl FirstPartyService {
         match self {
             Self::Scanner => Some(PrincipalId(Uuid::from_u128(0x0000_0000_0000_4000_9000_5ca9_9e12_0001))),
             Self::Importer => None,
+            Self::Agents => Some(TASKS_SERVICE),
         }
     }
 
@@ -99,6 +105,7 @@ impl FirstPartyService {
         match self {
             Self::Scanner => "Microsoft Defender for Containers",
             Self::Importer => "Container Registry import",
+            Self::Agents => "Container Registry Tasks",
         }
     }
 
@@ -106,10 +113,16 @@ impl FirstPartyService {
     pub fn caller(self) -> Option<Principal> {
         let id = self.principal()?;
         let display_name = self.display_name().into();
-        Some(Principal { id, kind: PrincipalKind::FirstParty, display_name, groups: Vec::new() })
+        let kind = match self {
+            // Its rights are the plan's.
+            Self::Scanner | Self::Importer => PrincipalKind::FirstParty,
+            // Its rights are assignments, which each registry's rules have.
+            Self::Agents => PrincipalKind::ServicePrincipal,
+        };
+        Some(Principal { id, kind, display_name, groups: Vec::new() })
     }
 
-    /// It as the workload behind a connection.
+    /// It as the workload behind a connection. Workers call registries for their runs only, with what those hold.
     pub fn workload(self) -> Workload {
         let identity = |principal| WorkloadIdentity { principal, kind: IdentityKind::SystemAssigned };
         let resource: ResourceId = self.resource_id().parse().unwrap_or_else(|_| ResourceId::root());
@@ -117,7 +130,7 @@ impl FirstPartyService {
             resource_type: resource.resource_type().unwrap_or_default().into(),
             resource,
             uid: self.uid(),
-            identities: self.principal().map(identity).into_iter().collect(),
+            identities: self.principal().filter(|_| self != Self::Agents).map(identity).into_iter().collect(),
         }
     }
 
@@ -141,7 +154,7 @@ impl Identity {
         signing_request_pem: &str,
         now: Timestamp,
     ) -> Result<WorkloadCertificate, WorkloadCertificateError> {
-        if [SCANNERS, IMPORTERS].iter().any(|first_party| resource.id.is_type(first_party)) {
+        if [SCANNERS, IMPORTERS, AGENTS].iter().any(|first_party| resource.id.is_type(first_party)) {
             return Err(WorkloadCertificateError::FirstParty);
         }
         self.sign_workload(&resource.id, resource.uid, signing_request_pem, now)
@@ -156,6 +169,20 @@ impl Identity {
     ) -> Result<WorkloadCertificate, WorkloadCertificateError> {
         let id = service.resource_id().parse().map_err(|_| WorkloadCertificateError::BadRequest)?;
         self.sign_workload(&id, service.uid(), signing_request_pem, now)
+    }
+
+    /// Issues a certificate that proves to be what a run is carried out as: its task, or the run itself, which has no resource. For the
+    /// worker that has the run; that it has is for the caller of this to find out.
+    pub fn run_certificate(
+        &self,
+        (resource, uid): (&ResourceId, ResourceUid),
+        signing_request_pem: &str,
+        now: Timestamp,
+    ) -> Result<WorkloadCertificate, WorkloadCertificateError> {
+        if ![TASKS, RUNS].iter().any(|kind| resource.is_type(kind)) {
+            return Err(WorkloadCertificateError::FirstParty);
+        }
+        self.sign_workload(resource, uid, signing_request_pem, now)
     }
 
     fn sign_workload(

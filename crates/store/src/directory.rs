@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use postern_access::{RegistryRules, Settings, Workload};
+use postern_access::{RUNS, RegistryRules, Settings, Workload};
 use postern_estate::{Document, Estate, Packed, Principal, Resource, types};
 use postern_model::{PrincipalId, ResourceId, ResourceUid};
 use tokio::sync::Mutex;
@@ -39,6 +39,8 @@ struct Inner {
     generation: AtomicU64,
     estate: RwLock<Estate>,
     registries: ArcSwap<Registries>,
+    /// Runs without a task that have not ended: workloads that are no resources.
+    runs: RwLock<HashMap<ResourceId, Workload>>,
     /// Held while rules are compiled and while they are forgotten: nothing compiled from an older estate survives a change.
     compiling: std::sync::Mutex<()>,
     writing: Mutex<()>,
@@ -114,6 +116,7 @@ impl Directory {
             generation: AtomicU64::new(generation),
             estate: RwLock::new(estate),
             registries: ArcSwap::from_pointee(registries),
+            runs: RwLock::default(),
             compiling: std::sync::Mutex::default(),
             writing: Mutex::default(),
         })))
@@ -220,9 +223,22 @@ impl Directory {
         self.estate().principal_by_client_id(client)
     }
 
-    /// A resource as the caller of a connection.
+    /// A resource as the caller of a connection; also a run that is no resource, as long as it goes on.
     pub fn workload(&self, id: &ResourceId) -> Option<Workload> {
+        if id.is_type(RUNS) {
+            return self.0.runs.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned();
+        }
         self.estate().workload(id)
+    }
+
+    /// A run without a task goes on: from now on it can prove to be itself.
+    pub fn open_run(&self, run: Workload) {
+        self.0.runs.write().unwrap_or_else(PoisonError::into_inner).insert(run.resource.clone(), run);
+    }
+
+    /// It has ended: what it was issued is worth nothing any more.
+    pub fn close_run(&self, id: &ResourceId) {
+        self.0.runs.write().unwrap_or_else(PoisonError::into_inner).remove(id);
     }
 
     /// The generation of the configuration.

@@ -183,3 +183,16 @@ fn connections_tokens_and_the_scanner() {
     assert_eq!(problems.len(), 3);
     assert!(Action::ALL.len() > 1);
 }
+
+#[test]
+fn runs_log_in_by_themselves_where_repositories_have_no_permissions() {
+    let rights = |mode: &str| {
+        let Compiled { rules, .. } = with_properties("Premium", json!({"roleAssignmentMode": mode}));
+        let of = rules.grants.of(std::iter::once(TASKS_SERVICE));
+        of.fold(Actions::NONE, |all, grant| all.union(grant.actions)).to_string()
+    };
+    let all = "pull,push,delete,metadata_read,metadata_write,metadata_delete,*";
+    assert_eq!(rights("LegacyRegistryPermissions"), all);
+    assert_eq!(rights("AbacRepositoryPermissions"), "");
+    assert_eq!(rights("?"), "");
+}
