@@ -71,6 +71,12 @@ const LAYERS: &[Layer] = &[
         ],
         denied: &[IMPURE],
     },
+    // A worker is a client too: what it knows of the server is the gateway's part and the documents of runs.
+    Layer {
+        package: "postern-agent",
+        never: &["postern-access", "postern-estate", "postern-store", "postern-audit", "postern-outbound"],
+        denied: &[],
+    },
     Layer { package: "postern-oci", never: &[], denied: &[] },
     Layer { package: "postern-arm", never: &["postern-oci"], denied: &[] },
     Layer { package: "postern", never: &[], denied: &[] },

@@ -73,6 +73,8 @@ pub struct GatewayOptions {
     pub local_address: Option<IpAddr>,
     /// Where to listen; a free port on 127.0.0.1 if it is not given.
     pub listen: Option<SocketAddr>,
+    /// A socket that listens already, instead: one in another network namespace, say.
+    pub listener: Option<std::net::TcpListener>,
     /// Where workload certificates come from.
     pub certificates: Arc<dyn CertificateSource>,
     /// The time.
@@ -130,11 +132,18 @@ struct Shared {
 
 impl Gateway {
     /// Gets a first certificate and begins to listen.
-    pub async fn start(options: GatewayOptions) -> Result<Self, GatewayError> {
+    pub async fn start(mut options: GatewayOptions) -> Result<Self, GatewayError> {
         let certificates = Certificates::new(&options)?;
         certificates.current().await?;
-        let listener =
-            TcpListener::bind(options.listen.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))).await?;
+        let listener = match options.listener.take() {
+            Some(listener) => {
+                listener.set_nonblocking(true)?;
+                TcpListener::from_std(listener)?
+            }
+            None => {
+                TcpListener::bind(options.listen.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))).await?
+            }
+        };
         let address = listener.local_addr()?;
         let (secret, password) = (new_secret(options.random.as_ref()), new_secret(options.random.as_ref()));
         let login = format!("{PROXY_USER}:{}", password.expose());

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod acr;
+mod agent;
 mod apply;
 mod bootstrap;
 mod client;
@@ -66,6 +67,11 @@ enum Command {
     Explain(explain::ExplainArguments),
     /// Delete old tags and what nothing needs any more, list and delete tags and manifests: of a registry here or anywhere.
     Acr(acr::AcrArguments),
+    /// Carry out the runs of an agent pool on this machine.
+    Agent(agent::AgentArguments),
+    /// Carry out runs, as the process that a server or `agent` starts.
+    #[command(name = agent::WORKER, hide = true)]
+    AgentWorker,
     /// Answer devices that wait to be signed in.
     #[command(subcommand)]
     Device(device::DeviceCommand),
@@ -87,6 +93,8 @@ pub fn main() -> ExitCode {
         Command::Export(arguments) => apply::export(arguments),
         Command::Explain(arguments) => explain::run(arguments),
         Command::Acr(arguments) => acr::run(arguments),
+        Command::Agent(arguments) => agent::run(arguments),
+        Command::AgentWorker => agent::worker(),
         Command::Device(command) => device::run(command),
         Command::Workload(command) => workload::run(command),
         Command::Trust(command) => trust::run(command),

@@ -86,7 +86,7 @@ async fn write_certificate(arguments: CertificateArguments) -> anyhow::Result<Ex
 }
 
 /// Has a certificate made for the key of a signing request.
-async fn certificate(
+pub(crate) async fn certificate(
     client: &AdminClient,
     resource: &ResourceId,
     request: &str,
@@ -141,6 +141,7 @@ pub(crate) async fn gateway_with(
         direct: true,
         instance_metadata: false,
         listen: None,
+        listener: None,
         local_address,
         certificates,
         clock: environment::clock(),

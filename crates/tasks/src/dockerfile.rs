@@ -320,7 +320,8 @@ mod tests {
         check("FROM $NONE", None, Err("line 1: FROM names no image"));
         check("FROM a", Some("b"), Err("the Dockerfile has no stage `b`"));
         check(&"FROM a\n".repeat(MAX_STAGES + 1), None, Err("the Dockerfile has more than 1000 stages"));
-        let doubling = (0..40).map(|at| format!("ARG A{}=${{A{at}}}${{A{at}}}xx\n", at + 1)).collect::<Vec<_>>().concat();
+        let doubling =
+            (0..40).map(|at| format!("ARG A{}=${{A{at}}}${{A{at}}}xx\n", at + 1)).collect::<Vec<_>>().concat();
         check(&format!("{doubling}FROM $A40"), None, Err("line 12: the image's name is too long"));
     }
 
