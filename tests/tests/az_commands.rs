@@ -269,3 +269,112 @@ fn the_cli_waits_when_it_is_told_to() {
         assert!(waits.parse::<u32>().is_ok_and(|count| count > 0), "{waits}");
     });
 }
+
+/// The documents of tasks: what the client writes, changes and shows of them; no run is begun.
+#[test]
+fn tasks_their_logins_and_timers() {
+    bench::inside(|| {
+        let (_bench, az) = scene(Setup::default());
+        // The first one of the documents: its identity is taken from the very answer.
+        let principal = az.run(
+            r#"az acr task create --registry myregistry --name mypurgetask --cmd "acr purge --filter 'hello-world:.*' --ago 7d --dry-run" \
+  --context /dev/null --assign-identity [system] --auth-mode None --base-image-trigger-enabled false \
+  --query identity.principalId --output tsv"#,
+        );
+        assert_eq!(principal.len(), 36, "{principal}");
+        let logins = az.json(
+            "az acr task credential add --registry myregistry --name mypurgetask --login-server myregistry.azurecr.io --use-identity [system]
+",
+        );
+        assert_eq!(logins[HOST]["identity"], "[system]", "{logins}");
+        let shown = az.json("az acr task show --registry myregistry --name mypurgetask");
+        assert_eq!((&shown["timeout"], &shown["step"]["type"]), (&json!(3600), &json!("EncodedTask")), "{shown}");
+        assert_eq!(shown["identity"]["principalId"], Value::from(principal), "{shown}");
+
+        // A file with values that nobody may see, a schedule, and a login by name and password.
+        let created = az.json(
+            r"cat > acb.yaml <<'END'
+version: v1.1.0
+steps:
+- build: -t $Registry/{{.Values.image}} -f {{.Values.dockerfile}} .
+- push:
+  - $Registry/{{.Values.image}}
+END
+az acr task create --registry myregistry --name mybuildtask --file acb.yaml --context /dev/null --schedule '0 1 * * Mon-Fri' \
+  --set image=app:1 --set-secret password=hidden-value --output json",
+        );
+        assert_eq!(created["trigger"]["timerTriggers"][0]["schedule"], "0 1 * * Mon-Fri", "{created}");
+        assert_eq!(created["trigger"]["baseImageTrigger"]["baseImageTriggerType"], "Runtime", "{created}");
+        let names = az.json("az acr task list --registry myregistry --query [].name");
+        assert_eq!(names, json!(["mybuildtask", "mypurgetask"]));
+        az.run(
+            "az acr task credential add --registry myregistry --name mybuildtask --login-server other.azurecr.io --username me \\
+  --password hidden-password --output none",
+        );
+        let show = "az acr task show --registry myregistry --name mybuildtask";
+        assert!(!az.run(show).contains("hidden-"));
+        let details = az.json(&format!("{show} --with-secure-properties"));
+        assert!(details.to_string().contains("hidden-value"), "{details}");
+        assert!(details.to_string().contains("hidden-password"), "{details}");
+
+        // Timers by their names.
+        let task = "--registry myregistry --name mybuildtask";
+        az.run(&format!("az acr task timer add {task} --timer-name t2 --schedule '0 2 * * *' --output none"));
+        az.run(&format!("az acr task timer update {task} --timer-name t1 --enabled false --output none"));
+        let timers = az.json(&format!("az acr task timer list {task} --query '[].[name, schedule, status]'"));
+        assert_eq!(timers, json!([["t1", "0 1 * * Mon-Fri", "Disabled"], ["t2", "0 2 * * *", "Enabled"]]));
+        let never = az.refused(&format!("az acr task timer add {task} --timer-name t3 --schedule '0 0 30 2 *'"));
+        assert!(never.contains("the schedule never fires"), "{never}");
+        az.run(&format!("az acr task timer remove {task} --timer-name t1 --output none"));
+        assert_eq!(az.json(&format!("az acr task timer list {task} --query [].name")), json!(["t2"]));
+
+        let logins = az.json(&format!("az acr task credential list {task}"));
+        assert!(logins["other.azurecr.io"].is_object(), "{logins}");
+        let logins = az.json(&format!("az acr task credential remove {task} --login-server other.azurecr.io"));
+        assert!(logins["other.azurecr.io"].is_null(), "{logins}");
+        let identity = az.json(&format!("az acr task identity assign {task} --query identity.type"));
+        assert_eq!(identity, "SystemAssigned");
+        assert_eq!(az.json(&format!("az acr task identity show {task}"))["type"], "SystemAssigned");
+        let updated = az.json(&format!("az acr task update {task} --status Disabled --cpu 4"));
+        assert_eq!(
+            (&updated["status"], &updated["agentConfiguration"]["cpu"]),
+            (&json!("Disabled"), &json!(4)),
+            "{updated}"
+        );
+        assert_eq!(
+            updated["trigger"]["timerTriggers"][0]["name"], "t2",
+            "what an update does not name stays: {updated}"
+        );
+        az.run(&format!("az acr task delete {task} --yes"));
+        assert_eq!(az.json("az acr task list --registry myregistry --query [].name"), json!(["mypurgetask"]));
+        assert!(az.refused(show).contains("ResourceNotFound"));
+    });
+}
+
+/// Agent pools: made, counted and deleted, as the client waits for it.
+#[test]
+fn agent_pools_come_and_go() {
+    bench::inside(|| {
+        let (_bench, az) = scene(Setup::default());
+        let pool = az.json(
+            "az network vnet create --resource-group myresourcegroup --name myvnet --address-prefix 10.0.0.0/16 \\
+  --subnet-name mysubnet --subnet-prefix 10.0.0.0/24 --output none
+subnet=$(az network vnet subnet show --resource-group myresourcegroup --vnet-name myvnet --name mysubnet --query id --output tsv)
+az acr agentpool create --registry myregistry --name mypool --tier S2 --subnet-id $subnet",
+        );
+        assert_eq!((&pool["count"], &pool["tier"], &pool["os"]), (&json!(1), &json!("S2"), &json!("Linux")), "{pool}");
+        let named = "--registry myregistry --name mypool";
+        assert_eq!(az.json(&format!("az acr agentpool update {named} --count 3"))["count"], 3);
+        assert_eq!(az.json(&format!("az acr agentpool show {named} --query tier")), "S2");
+        assert_eq!(az.json("az acr agentpool list --registry myregistry --query [].name"), json!(["mypool"]));
+        let much = az.refused("az acr agentpool create --registry myregistry --name other --tier S3");
+        assert!(much.contains("at most 16 processors"), "{much}");
+        // A task may be for it; the client looks at the pool until it is gone.
+        az.run(
+            "az acr task create --registry myregistry --name mytask --cmd 'acr tag list' --context /dev/null --agent-pool mypool \\
+  --output none
+az acr agentpool delete --registry myregistry --name mypool --yes",
+        );
+        assert_eq!(az.json("az acr agentpool list --registry myregistry"), json!([]));
+    });
+}

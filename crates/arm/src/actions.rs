@@ -1,5 +1,6 @@
 //! POST: operations that are no resources.
 
+use postern_access::TASKS;
 use postern_estate::{types, validate};
 use postern_identity::WorkloadCertificateError;
 use postern_model::ResourceId;
@@ -50,6 +51,11 @@ pub(crate) async fn of_resource(call: &Call, id: &ResourceId, operation: &str) -
     }
     if resource.id.is_type(types::WEBHOOKS) && lower == "getcallbackconfig" {
         return Ok(Reply::ok(providers::callback(&resource)));
+    }
+    if resource.id.is_type(TASKS) && lower == "listdetails" {
+        let details =
+            call.state.directory.with_estate(|estate| providers::task_details(estate, &resource, call.version));
+        return Ok(Reply::ok(details.into()));
     }
     if resource.id.is_type(types::SERVICE_PRINCIPALS) {
         match lower.as_str() {

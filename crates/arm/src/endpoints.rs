@@ -32,6 +32,7 @@ pub const ENDPOINTS: &[(&str, &str)] = &[
     ("POST", "<registry>/importImage"),
     ("GET", "<registry>/operationStatuses/registries-00000000-0000-0000-0000-000000000001"),
     ("GET", "<registry>/operationResults/registries-00000000-0000-0000-0000-000000000001"),
+    ("POST", "<registry>/tasks/mytask/listDetails"),
     ("POST", "<registry>/webhooks/mywebhook/getCallbackConfig"),
     ("POST", "<principal>/addPassword"),
     ("POST", "<principal>/removePassword"),

@@ -13,6 +13,7 @@ mod actions;
 mod authorization;
 mod call;
 mod credentials;
+mod departing;
 mod endpoints;
 mod error;
 mod filter;
@@ -42,6 +43,7 @@ use postern_model::{Clock, IpRuleMode, Random};
 use postern_store::{Directory, ImportExecutor, Store};
 use tokio::sync::watch;
 
+pub use departing::Departing;
 pub use endpoints::ENDPOINTS;
 pub use graph::GRAPH_ENDPOINTS;
 pub use service_tags::{ServiceTags, ServiceTagsError};
@@ -70,6 +72,8 @@ pub struct ArmState {
     pub import_address: IpAddr,
     /// How long a request waits for what it began: an operation that ends sooner is answered at once.
     pub patience: Duration,
+    /// Agent pools that are gone and still told of.
+    pub departing: Departing,
     /// Which addresses services have.
     pub service_tags: ServiceTags,
     /// Holds callers to the documented numbers of requests, if it is there.

@@ -6,10 +6,11 @@ mod directory_objects;
 mod groups;
 mod networks;
 mod registries;
+mod tasks;
 mod tokens;
 mod webhooks;
 
-use postern_access::SYSTEM_SCOPE_MAPS;
+use postern_access::{AGENT_POOLS, SYSTEM_SCOPE_MAPS, TASKS};
 use postern_estate::{ApiVersion, Document, Estate, Resource, types};
 use postern_model::ResourceId;
 use postern_store::Change;
@@ -47,7 +48,7 @@ struct Kept;
 
 impl Provider for Kept {}
 
-const PROVIDERS: [(&str, &dyn Provider); 23] = [
+const PROVIDERS: [(&str, &dyn Provider); 25] = [
     (types::REGISTRIES, &registries::Registries),
     (types::PRIVATE_ENDPOINT_CONNECTIONS, &connections::Connections),
     (types::PRIVATE_ENDPOINTS, &connections::PrivateEndpoints),
@@ -66,6 +67,8 @@ const PROVIDERS: [(&str, &dyn Provider); 23] = [
     (types::RESOURCE_GROUPS, &groups::ResourceGroups),
     (types::SUBSCRIPTIONS, &groups::Subscriptions),
     (types::WEBHOOKS, &webhooks::Webhooks),
+    (TASKS, &tasks::Tasks),
+    (AGENT_POOLS, &tasks::AgentPools),
     (types::VIRTUAL_NETWORKS, &networks::Listing("subnets")),
     (types::SUBNETS, &networks::Subnets),
     ("Microsoft.Network/privateDnsZones/A", &networks::AddressRecords),
@@ -115,4 +118,5 @@ pub(crate) fn system_scope_maps(registry: &ResourceId) -> impl Iterator<Item = D
 }
 
 pub(crate) use authorization::built_in_roles_at;
+pub(crate) use tasks::details as task_details;
 pub(crate) use webhooks::callback;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, Method, StatusCode, header};
+use postern_access::AGENT_POOLS;
 use postern_estate::{ApiVersion, Document, Estate, Resource, Rights, identity, merge, scope_of, types, validate};
 use postern_identity::SecretOwner;
 use postern_model::{PrincipalId, ResourceId, ResourceUid};
@@ -50,7 +51,10 @@ pub(crate) async fn get(call: &Call, id: &ResourceId) -> Result<Reply, ArmError>
     }
     call.state.directory.with_estate(|estate| {
         let stored = stored(estate, id);
-        let resource = estate.get(&stored).ok_or_else(|| not_found(estate, id))?;
+        let Some(resource) = estate.get(&stored) else {
+            let departing = call.state.departing.take(estate, id, call.version);
+            return departing.map(|pool| Reply::ok(pool.into())).ok_or_else(|| not_found(estate, id));
+        };
         // It may be kept at another scope.
         if !estate.may(&call.caller.ids, &format!("{resource_type}/read"), &stored) {
             return Err(call.caller.forbidden(&format!("{resource_type}/read"), &stored));
@@ -392,6 +396,9 @@ pub(crate) async fn delete(call: Call, id: ResourceId) -> Result<Reply, ArmError
         })
         .await?;
     let Some(resource) = outcome.removed.first() else { return Ok(Reply::empty(StatusCode::NO_CONTENT)) };
+    if resource.id.is_type(AGENT_POOLS) {
+        call.state.departing.remember(resource);
+    }
     for resource in &outcome.removed {
         forget(&call.state, resource).await;
     }

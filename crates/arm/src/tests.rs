@@ -6,6 +6,7 @@ mod networks;
 mod operations;
 mod registries;
 mod requests;
+mod tasks;
 mod throttling;
 mod tokens;
 mod webhooks;
@@ -227,6 +228,7 @@ impl Bench {
             random: Arc::clone(&random) as _,
             arm_endpoint: ENDPOINT.into(),
             ip_rule_mode: IpRuleMode::Strict,
+            departing: crate::Departing::default(),
             service_tags: ServiceTags::default(),
         });
         let behind = Mutex::new(begin(&state));

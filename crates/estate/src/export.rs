@@ -1,7 +1,8 @@
+use postern_access::TASKS;
 use postern_model::ResourceId;
 use serde_json::{Value, json};
 
-use crate::{Document, Estate, import, types};
+use crate::{Document, Estate, REVEAL_TASK, hide_task_secrets, import, types};
 
 /// What of a subscription only its own server may know.
 pub const SERVER_ONLY: &str = "postern";
@@ -22,6 +23,12 @@ pub fn export(estate: &Estate, scope: &ResourceId, may: impl Fn(&str, &ResourceI
             document.insert("type".into(), resource.resource_type().into());
             if resource.id.is_type(types::SUBSCRIPTIONS) {
                 document.remove(SERVER_ONLY);
+            }
+            if resource.id.is_type(TASKS)
+                && !may(REVEAL_TASK, &resource.id)
+                && let Some(properties) = document.get_mut("properties").and_then(Value::as_object_mut)
+            {
+                hide_task_secrets(properties);
             }
             if resource.id.is_type(types::WEBHOOKS)
                 && !may(REVEAL_CALLBACK, &resource.id)

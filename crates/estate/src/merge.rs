@@ -1,11 +1,12 @@
 //! How a body changes a stored document.
 
+use postern_access::TASKS;
 use serde_json::{Map, Value};
 
 use crate::resource::{remove_at, set_at, value_at};
 use crate::schema::{GROUPS, PROPERTIES, READ_ONLY, knows_private_link, normalize};
 use crate::types::REGISTRIES;
-use crate::{ApiVersion, Document};
+use crate::{ApiVersion, Document, tasks};
 
 /// Keys of a body that the server decides.
 const SERVER_KEYS: [&str; 5] = ["id", "name", "type", "systemData", "etag"];
@@ -74,7 +75,8 @@ fn overlay_unknown(result: &mut Document, body: &Document) {
     }
 }
 
-/// A PATCH: what the body leaves out stays, at every depth; `null` takes away; lists and `tags` are replaced as a whole.
+/// A PATCH: what the body leaves out stays, at every depth; `null` takes away; lists and `tags` are replaced as a whole,
+/// but for a task's triggers, which have names.
 pub fn patch(resource_type: &str, existing: &Document, body: &Document, version: ApiVersion) -> Document {
     let mut body = body.clone();
     for key in SERVER_KEYS {
@@ -95,6 +97,9 @@ pub fn patch(resource_type: &str, existing: &Document, body: &Document, version:
         }
     }
     let mut document = existing.clone();
+    if resource_type.eq_ignore_ascii_case(TASKS) {
+        tasks::resolve_patch(&mut document, &mut body);
+    }
     if let Some(tags) = body.remove("tags") {
         document.insert("tags".into(), tags);
     }
@@ -103,7 +108,7 @@ pub fn patch(resource_type: &str, existing: &Document, body: &Document, version:
 }
 
 /// Source: RFC 7386, JSON merge patch.
-fn merge_into(target: &mut Document, patch: Map<String, Value>) {
+pub(crate) fn merge_into(target: &mut Document, patch: Map<String, Value>) {
     for (key, value) in patch {
         match value {
             Value::Null => drop(target.remove(&key)),

@@ -6,11 +6,13 @@ mod assignments;
 mod children;
 mod federated;
 mod registries;
+mod tasks;
 
 pub use assignments::{principal_type, role_assignment, role_definition};
 pub use children::{deletable, private_endpoint_connection, scope_map, token, webhook};
 pub use federated::{federated_credential, federated_credential_name, is_issuer};
 pub use registries::{RegistryLimits, registry, registry_name};
+pub use tasks::{agent_pool, task};
 
 use crate::{Refusal, RefusalCode};
 

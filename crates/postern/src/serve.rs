@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use postern_arm::{ArmState, ServiceTags};
+use postern_arm::{ArmState, Departing, ServiceTags};
 use postern_audit::{Audit, AuditOptions, AuditWriter};
 use postern_estate::types::REGISTRIES;
 use postern_identity::{
@@ -256,6 +256,7 @@ impl Running {
             random: Arc::clone(&random),
             arm_endpoint,
             ip_rule_mode: config.access.ip_rule_mode(),
+            departing: Departing::default(),
             service_tags: service_tags.clone(),
         });
         let postern_api = crate::postern_api::State {

@@ -1,5 +1,6 @@
 //! Networks, security groups and route tables: what their lists hold are resources of their own.
 
+use postern_access::AGENT_POOLS;
 use postern_estate::{ApiVersion, Document, Estate, Resource, types};
 use postern_model::ResourceId;
 use postern_store::{Change, Expected};
@@ -94,8 +95,9 @@ impl Provider for AddressRecords {
 }
 
 /// Who refers to a resource of a type: their type, where their document does, what is said when they still do.
-const USERS: [(&str, &str, &[&str], Condition); 3] = [
+const USERS: [(&str, &str, &[&str], Condition); 4] = [
     (types::SUBNETS, types::PRIVATE_ENDPOINTS, &["subnet", "id"], Condition::SubnetInUse),
+    (types::SUBNETS, AGENT_POOLS, &["virtualNetworkSubnetResourceId"], Condition::SubnetInUse),
     (types::NETWORK_SECURITY_GROUPS, types::SUBNETS, &["networkSecurityGroup", "id"], Condition::SecurityGroupInUse),
     (types::ROUTE_TABLES, types::SUBNETS, &["routeTable", "id"], Condition::RouteTableInUse),
 ];
