@@ -1,5 +1,9 @@
 //! Schedules: `minute hour day month weekday`, in UTC.
 //!
+//! The day and the weekday must both fit, other than in cron.
+//!
+//! Source: ACR Tasks documentation, which names NCrontab; NCrontab, `TryGetNextOccurrence` (read 2026-11).
+//!
 //! ```
 //! use postern_tasks::Schedule;
 //!
@@ -31,8 +35,6 @@ pub struct Schedule {
     days: u64,
     months: u64,
     weekdays: u64,
-    /// Both day and weekday say something: either is enough.
-    is_either: bool,
 }
 
 /// Why a text is no schedule.
@@ -66,8 +68,23 @@ struct Field {
     names: &'static [&'static str],
 }
 
-const MONTHS: &[&str] = &["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
-const WEEKDAYS: &[&str] = &["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
+const MONTHS: &[&str] = &[
+    "january",
+    "february",
+    "march",
+    "april",
+    "may",
+    "june",
+    "july",
+    "august",
+    "september",
+    "october",
+    "november",
+    "december",
+];
+const WEEKDAYS: &[&str] = &["sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday"];
+/// So many letters of a name are enough.
+const NAME_LETTERS: usize = 3;
 const FIELDS: [Field; 5] = [
     Field { name: "minute", first: 0, last: 59, names: &[] },
     Field { name: "hour", first: 0, last: 23, names: &[] },
@@ -123,7 +140,8 @@ impl Field {
     }
 
     fn value(&self, text: &str, value: &str) -> Result<u32, ScheduleError> {
-        let by_name = self.names.iter().position(|name| name.eq_ignore_ascii_case(value));
+        let lower = value.to_ascii_lowercase();
+        let by_name = self.names.iter().position(|name| lower.len() >= NAME_LETTERS && name.starts_with(&lower));
         if let Some(index) = by_name.and_then(|index| u32::try_from(index).ok()) {
             return Ok(index + self.first);
         }
@@ -163,12 +181,10 @@ impl FromStr for Schedule {
             days: of_day.bits(day)?,
             months: of_month.bits(month)?,
             weekdays: of_weekday.bits(weekday)?,
-            is_either: !day.starts_with('*') && !weekday.starts_with('*'),
         };
-        let fires = schedule.is_either
-            || (1..=12).zip(LENGTHS).any(|(month, length): (u32, u32)| {
-                has(schedule.months, month) && (1..=length).any(|day| has(schedule.days, day))
-            });
+        let fires = (1..=12).zip(LENGTHS).any(|(month, length): (u32, u32)| {
+            has(schedule.months, month) && (1..=length).any(|day| has(schedule.days, day))
+        });
         if fires { Ok(schedule) } else { Err(ScheduleError::Never) }
     }
 }
@@ -203,7 +219,7 @@ impl Schedule {
     fn is_on(&self, date: Date) -> bool {
         let day = has(self.days, date.day());
         let weekday = has(self.weekdays, date.weekday().number_days_from_sunday());
-        has(self.months, u8::from(date.month())) && if self.is_either { day || weekday } else { day && weekday }
+        has(self.months, u8::from(date.month())) && day && weekday
     }
 
     fn times(&self) -> impl Iterator<Item = Time> + '_ {
@@ -259,8 +275,9 @@ mod tests {
         check("0 0 29 feb *", sunday, "2028-02-29T00:00");
         check("0 0 29 2 *", "2096-03-01T00:00:00Z", "2104-02-29T00:00");
         check("0 0 31 4,5 *", sunday, "2027-05-31T00:00");
-        check("0 0 13 * Fri", sunday, "2026-11-27T00:00");
-        check("0 0 30 2 1", sunday, "2027-02-01T00:00");
+        check("0 0 13 * Friday", sunday, "2027-08-13T00:00");
+        check("0 0 29 2 Sun", "2060-03-01T00:00:00Z", "2088-02-29T00:00");
+        check("0 0 29 2 Mon", "2072-03-01T00:00:00Z", "2112-02-29T00:00");
         check("0 0 1 jan *", "9999-06-01T00:00:00Z", "none");
     }
 
@@ -268,6 +285,8 @@ mod tests {
     fn what_is_refused() {
         let now = "2026-11-22T12:34:56Z";
         check("0 0 30 2 *", now, "! the schedule never fires: no month that it names has such a day");
+        check("0 0 30 2 1", now, "! the schedule never fires: no month that it names has such a day");
+        check("0 0 * * Fr", now, "! weekday \"Fr\": \"Fr\" is neither a number nor a name for one");
         check("0 0 31 4,6,9,11 *", now, "! the schedule never fires: no month that it names has such a day");
         check("0 0 * *", now, "! the schedule has 4 fields; five are needed: minute hour day month weekday");
         check("", now, "! the schedule has 0 fields; five are needed: minute hour day month weekday");
