@@ -72,6 +72,9 @@ impl Bench {
             ("<principal>", account),
             ("{tenant}", server.bootstrap().tenant_id.clone()),
             ("{id}", UPLOAD.to_owned()),
+            ("{registry}", UPLOAD.to_owned()),
+            ("{name}", "ca1.log".to_owned()),
+            ("{lease}", format!("{UPLOAD}.1")),
         ];
         Self { server, names }
     }

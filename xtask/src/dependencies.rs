@@ -77,14 +77,15 @@ const LAYERS: &[Layer] = &[
         never: &["postern-access", "postern-estate", "postern-store", "postern-audit", "postern-outbound"],
         denied: &[],
     },
-    Layer { package: "postern-oci", never: &[], denied: &[] },
+    Layer { package: "postern-runs", never: &["postern-acr", "postern-agent"], denied: &[] },
+    Layer { package: "postern-oci", never: &["postern-runs"], denied: &[] },
     Layer { package: "postern-arm", never: &["postern-oci"], denied: &[] },
     Layer { package: "postern", never: &[], denied: &[] },
 ];
 
 /// Dependencies that only some crates may name, so that each concern has one place.
 const RESERVED: &[(&str, &[&str])] = &[
-    ("axum", &["postern-identity", "postern-oci", "postern-arm", "postern"]),
+    ("axum", &["postern-identity", "postern-runs", "postern-oci", "postern-arm", "postern"]),
     ("sqlx", &["postern-store"]),
     ("regorus", &[]),
     ("postern-oracles", &[]),

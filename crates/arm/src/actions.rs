@@ -1,6 +1,6 @@
 //! POST: operations that are no resources.
 
-use postern_access::TASKS;
+use postern_access::{AGENT_POOLS, RUNS, TASKS};
 use postern_estate::{types, validate};
 use postern_identity::WorkloadCertificateError;
 use postern_model::ResourceId;
@@ -11,7 +11,7 @@ use crate::credentials;
 use crate::error::{ArmError, Condition};
 use crate::reply::Reply;
 use crate::resources::{not_found, type_of};
-use crate::{import, providers};
+use crate::{import, providers, runs};
 
 /// `POST {scope}/providers/{namespace}/{operation}`.
 pub(crate) fn of_scope(call: &Call, scope: &ResourceId, operation: &str) -> Result<Reply, ArmError> {
@@ -25,6 +25,13 @@ pub(crate) fn of_scope(call: &Call, scope: &ResourceId, operation: &str) -> Resu
 pub(crate) async fn of_resource(call: &Call, id: &ResourceId, operation: &str) -> Result<Reply, ArmError> {
     let resource_type = type_of(id)?;
     call.authorize(&format!("{resource_type}/{operation}/action"), id)?;
+    if id.is_type(RUNS) {
+        return match operation.to_ascii_lowercase().as_str() {
+            "cancel" => runs::cancel(call, id).await,
+            "listlogsasurl" => runs::log_link(call, id).await,
+            _ => Err(unknown(&format!("{resource_type}/{operation}"))),
+        };
+    }
     let resource = call.state.directory.resource(id);
     let resource = resource.ok_or_else(|| call.state.directory.with_estate(|estate| not_found(estate, id)))?;
     let lower = operation.to_ascii_lowercase();
@@ -46,6 +53,8 @@ pub(crate) async fn of_resource(call: &Call, id: &ResourceId, operation: &str) -
             "regeneratecredential" => return credentials::regenerate(call, &resource).await,
             "importimage" => return import::image(call, &resource).await,
             "generatecredentials" => return credentials::generate(call, &resource).await,
+            "schedulerun" => return runs::schedule(call, &resource).await,
+            "listbuildsourceuploadurl" => return Ok(runs::upload_target(call, &resource)),
             _ => {}
         }
     }
@@ -56,6 +65,12 @@ pub(crate) async fn of_resource(call: &Call, id: &ResourceId, operation: &str) -
         let details =
             call.state.directory.with_estate(|estate| providers::task_details(estate, &resource, call.version));
         return Ok(Reply::ok(details.into()));
+    }
+    if resource.id.is_type(AGENT_POOLS) && lower == "listqueuestatus" {
+        return runs::queue(call, &resource).await;
+    }
+    if resource.id.is_type(runs::TASK_RUNS) && lower == "listdetails" {
+        return runs::task_run_details(call, &resource).await;
     }
     if resource.id.is_type(types::SERVICE_PRINCIPALS) {
         match lower.as_str() {

@@ -20,9 +20,7 @@ pub(crate) fn assignments(call: &Call, scope: &ResourceId) -> Result<Reply, ArmE
             Term::Call(name, _) if name == "atscope" => below = false,
             Term::Call(name, value) if name == "assignedto" => principals = Some(with_groups(call, parse_id(&value)?)),
             Term::Equals(name, value) if name == "principalid" => principals = Some(vec![parse_id(&value)?]),
-            Term::Equals(name, _) | Term::Call(name, _) | Term::StartsWith(name, _) | Term::Any(name, _) => {
-                return Err(unknown_filter(&name));
-            }
+            other => return Err(unknown_filter(other.name())),
         }
     }
     call.state.directory.with_estate(|estate| {

@@ -14,6 +14,27 @@ pub(crate) enum Term {
     StartsWith(String, String),
     /// `name/any(x:x eq 'value')`.
     Any(String, String),
+    /// `contains(name, 'value')`.
+    Contains(String, String),
+    /// `name ge value`, with a value in quotes or a time without.
+    AtLeast(String, String),
+    /// `name le value`, the same.
+    AtMost(String, String),
+}
+
+impl Term {
+    /// What it is about.
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Self::Equals(name, _)
+            | Self::Call(name, _)
+            | Self::StartsWith(name, _)
+            | Self::Any(name, _)
+            | Self::Contains(name, _)
+            | Self::AtLeast(name, _)
+            | Self::AtMost(name, _) => name,
+        }
+    }
 }
 
 /// Reads a `$filter`. Names come in lower case.
@@ -53,18 +74,36 @@ fn term(text: &str) -> Option<(Term, &str)> {
         let (value, after) = if inner.starts_with('\'') { literal(inner)? } else { (String::new(), inner) };
         return Some((Term::Call(name, value), after.trim_start().strip_prefix(')')?));
     }
+    for (word, make) in [("ge", Term::AtLeast as fn(String, String) -> Term), ("le", Term::AtMost)] {
+        if let Some(value) = keyword(rest, word) {
+            let (value, after) = literal(value.trim_start()).or_else(|| time(value.trim_start()))?;
+            return Some((make(name, value), after));
+        }
+    }
     let (value, after) = literal(keyword(rest, "eq")?.trim_start())?;
     Some((Term::Equals(name, value), after))
 }
 
-/// What stands inside of `startswith(…)` and `…/any(…)`.
+/// A time as it stands.
+fn time(text: &str) -> Option<(String, &str)> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || "-:.+".contains(c);
+    let (value, after) = text.split_at_checked(text.find(|c| !is_part(c)).unwrap_or(text.len()))?;
+    value.starts_with(|c: char| c.is_ascii_digit()).then(|| (value.to_owned(), after))
+}
+
+/// What stands inside of `startswith(…)`, `contains(…)` and `…/any(…)`.
 fn function<'a>(name: &str, inner: &'a str) -> Option<(Term, &'a str)> {
     let end = inner.find(|c: char| !c.is_ascii_alphanumeric())?;
     let (word, rest) = inner.split_at_checked(end).filter(|(word, _)| !word.is_empty())?;
     let rest = rest.trim_start();
-    let (term, after) = if name == "startswith" {
+    let of_word = match name {
+        "startswith" => Some(Term::StartsWith as fn(String, String) -> Term),
+        "contains" => Some(Term::Contains as fn(String, String) -> Term),
+        _ => None,
+    };
+    let (term, after) = if let Some(of_word) = of_word {
         let (value, after) = literal(rest.strip_prefix(',')?.trim_start())?;
-        (Term::StartsWith(word.to_ascii_lowercase(), value), after)
+        (of_word(word.to_ascii_lowercase(), value), after)
     } else {
         let list = name.strip_suffix("/any")?;
         let condition = rest.strip_prefix(':')?.trim_start().strip_prefix(word)?;
@@ -120,6 +159,16 @@ mod tests {
         check("startswith( displayName , 'a' ) and x eq 'y'", Some(&[starts("displayname", "a"), equals("x", "y")]));
         let any = Term::Any("serviceprincipalnames".into(), "x".into());
         check("servicePrincipalNames/any(c:c eq 'x')", Some(&[any]));
+        let contains = Term::Contains("outputimagemanifests".into(), "r@sha256:a".into());
+        check(
+            "TaskName eq 't' and contains(OutputImageManifests, 'r@sha256:a')",
+            Some(&[equals("taskname", "t"), contains]),
+        );
+        let (from, to) = ("2026-11-22T01:02:03Z".to_owned(), "2026-11-23".to_owned());
+        check(
+            "CreateTime ge 2026-11-22T01:02:03Z and CreateTime le '2026-11-23'",
+            Some(&[Term::AtLeast("createtime".into(), from), Term::AtMost("createtime".into(), to)]),
+        );
         check("atScope()", Some(&[call("atscope", "")]));
         check("atScope() and assignedTo('x')", Some(&[call("atscope", ""), call("assignedto", "x")]));
         for bad in [
@@ -134,6 +183,9 @@ mod tests {
             "f('x'",
             "startswith(a)",
             "startswith(a,b)",
+            "contains(a)",
+            "x ge",
+            "x ge y",
             "a/any(c:d eq 'x')",
             "a/any(c:c eq 'x'",
             "eq 'x'",

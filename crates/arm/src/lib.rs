@@ -28,6 +28,7 @@ mod path;
 mod providers;
 mod reply;
 mod resources;
+mod runs;
 mod service_tags;
 mod turn;
 
@@ -40,6 +41,7 @@ use axum::routing::any;
 use postern_audit::Audit;
 use postern_identity::{Identity, RequestLimiter};
 use postern_model::{Clock, IpRuleMode, Random};
+use postern_runs::Runs;
 use postern_store::{Directory, ImportExecutor, Store};
 use tokio::sync::watch;
 
@@ -74,6 +76,8 @@ pub struct ArmState {
     pub patience: Duration,
     /// Agent pools that are gone and still told of.
     pub departing: Departing,
+    /// Runs of tasks, quick builds and quick runs.
+    pub runs: Runs,
     /// Which addresses services have.
     pub service_tags: ServiceTags,
     /// Holds callers to the documented numbers of requests, if it is there.

@@ -13,6 +13,7 @@ use crate::filter::{self, Term};
 use crate::providers;
 use crate::reply::Reply;
 use crate::resources::{not_found, type_of};
+use crate::runs;
 
 /// Most resources in one answer.
 const PAGE: usize = 1000;
@@ -22,7 +23,7 @@ const PRIVATE_DNS_ZONES: &str = "Microsoft.Network/privateDnsZones";
 const ALL_RECORDS: &str = "Microsoft.Network/privateDnsZones/ALL";
 
 /// Where a list goes on; names of parameters are compared in lower case.
-const SKIP_TOKEN: &str = "$skiptoken";
+pub(crate) const SKIP_TOKEN: &str = "$skiptoken";
 
 /// Types that are no resources of a subscription: nothing lists them among its resources.
 const NOT_LISTED: [&str; 4] =
@@ -62,7 +63,7 @@ pub(crate) fn resources(call: &Call, scope: &ResourceId) -> Result<Reply, ArmErr
                 "name" => name = Some(value),
                 _ => return Err(unknown_filter(&key)),
             },
-            Term::Call(key, _) | Term::StartsWith(key, _) | Term::Any(key, _) => return Err(unknown_filter(&key)),
+            other => return Err(unknown_filter(other.name())),
         }
     }
     call.state.directory.with_estate(|estate| {
@@ -152,6 +153,9 @@ fn listed(call: &Call, scope: &ResourceId, resource_type: &str) -> Result<Reply,
 pub(crate) async fn children(call: &Call, parent: &ResourceId, kind: &str) -> Result<Reply, ArmError> {
     let parent_type = type_of(parent)?;
     let resource_type = format!("{parent_type}/{kind}");
+    if resource_type.eq_ignore_ascii_case(postern_access::RUNS) {
+        return runs::list(call, parent).await;
+    }
     if resource_type.eq_ignore_ascii_case("Microsoft.Network/locations/serviceTags") {
         return crate::service_tags::list(call, parent);
     }
@@ -163,7 +167,7 @@ pub(crate) async fn children(call: &Call, parent: &ResourceId, kind: &str) -> Re
         let size_bytes = call.state.store.size_of(registry.uid.into()).await?;
         return Ok(Reply::list(call.state.directory.with_estate(|estate| estate.usages(registry, size_bytes))));
     }
-    call.state.directory.with_estate(|estate| {
+    let page = call.state.directory.with_estate(|estate| {
         let Some(resource) = estate.get(parent) else { return Err(not_found(estate, parent)) };
         if registry.is_some() && kind.eq_ignore_ascii_case("privateLinkResources") {
             return Ok(Reply::list(vec![private_link_resource(resource)]));
@@ -181,7 +185,8 @@ pub(crate) async fn children(call: &Call, parent: &ResourceId, kind: &str) -> Re
             return Ok(page.preceded_by(providers::system_scope_maps(&resource.id).map(Value::Object).collect()));
         }
         Ok(page)
-    })
+    })?;
+    runs::with_results(call, &resource_type, page).await
 }
 
 pub(crate) fn private_link_resource(registry: &Resource) -> Value {
@@ -207,9 +212,7 @@ fn role_definitions(call: &Call, scope: &ResourceId) -> Result<Reply, ArmError> 
             Term::Equals(key, value) if key == "rolename" => name = Some(value),
             Term::Equals(key, value) if key == "type" => kind = Some(value),
             Term::Call(key, _) if key == "atscopeandbelow" || key == "atscope" => {}
-            Term::Equals(key, _) | Term::Call(key, _) | Term::StartsWith(key, _) | Term::Any(key, _) => {
-                return Err(unknown_filter(&key));
-            }
+            other => return Err(unknown_filter(other.name())),
         }
     }
     let fits = |role: &str, own: &str| {
@@ -265,6 +268,11 @@ impl Paging {
         Ok(Self { size: PAGE.min(size), after })
     }
 
+    /// How long it is at most.
+    pub(crate) const fn size(&self) -> usize {
+        self.size
+    }
+
     /// What the page begins behind.
     pub(crate) fn after(&self) -> Option<&ResourceId> {
         self.after.as_ref()
@@ -296,7 +304,7 @@ pub(crate) fn page(
     Ok(Reply::ok(body))
 }
 
-fn next_link(call: &Call, last: &str) -> String {
+pub(crate) fn next_link(call: &Call, last: &str) -> String {
     let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
     let mut link = format!("{}{}?api-version={}", call.base, call.path, call.version);
     for name in ["$filter", "$expand", "$top"] {

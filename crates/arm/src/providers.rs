@@ -6,6 +6,7 @@ mod directory_objects;
 mod groups;
 mod networks;
 mod registries;
+mod task_runs;
 mod tasks;
 mod tokens;
 mod webhooks;
@@ -48,7 +49,7 @@ struct Kept;
 
 impl Provider for Kept {}
 
-const PROVIDERS: [(&str, &dyn Provider); 25] = [
+const PROVIDERS: [(&str, &dyn Provider); 26] = [
     (types::REGISTRIES, &registries::Registries),
     (types::PRIVATE_ENDPOINT_CONNECTIONS, &connections::Connections),
     (types::PRIVATE_ENDPOINTS, &connections::PrivateEndpoints),
@@ -69,6 +70,7 @@ const PROVIDERS: [(&str, &dyn Provider); 25] = [
     (types::WEBHOOKS, &webhooks::Webhooks),
     (TASKS, &tasks::Tasks),
     (AGENT_POOLS, &tasks::AgentPools),
+    (crate::runs::TASK_RUNS, &task_runs::TaskRuns),
     (types::VIRTUAL_NETWORKS, &networks::Listing("subnets")),
     (types::SUBNETS, &networks::Subnets),
     ("Microsoft.Network/privateDnsZones/A", &networks::AddressRecords),

@@ -50,6 +50,11 @@ impl Reply {
         self
     }
 
+    /// Its body, to be completed.
+    pub(crate) const fn body_mut(&mut self) -> Option<&mut Value> {
+        self.body.as_mut()
+    }
+
     /// What it would send.
     pub(crate) fn into_body(self) -> Value {
         self.body.unwrap_or_default()

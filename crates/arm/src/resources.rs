@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, Method, StatusCode, header};
-use postern_access::AGENT_POOLS;
+use postern_access::{AGENT_POOLS, RUNS, TASKS};
 use postern_estate::{ApiVersion, Document, Estate, Resource, Rights, identity, merge, scope_of, types, validate};
 use postern_identity::SecretOwner;
 use postern_model::{PrincipalId, ResourceId, ResourceUid};
@@ -18,6 +18,7 @@ use crate::operations;
 use crate::path::canonical;
 use crate::providers;
 use crate::reply::Reply;
+use crate::runs;
 
 const ASSIGN_IDENTITY: &str = "Microsoft.ManagedIdentity/userAssignedIdentities/assign/action";
 
@@ -46,10 +47,13 @@ pub(crate) async fn get(call: &Call, id: &ResourceId) -> Result<Reply, ArmError>
     }
     let resource_type = type_of(id)?;
     call.authorize(&format!("{resource_type}/read"), id)?;
+    if id.is_type(RUNS) {
+        return runs::get(call, id).await;
+    }
     if let Some(made_up) = providers::made_up(call, id) {
         return Ok(Reply::ok(Value::Object(made_up)));
     }
-    call.state.directory.with_estate(|estate| {
+    let reply = call.state.directory.with_estate(|estate| {
         let stored = stored(estate, id);
         let Some(resource) = estate.get(&stored) else {
             let departing = call.state.departing.take(estate, id, call.version);
@@ -60,7 +64,8 @@ pub(crate) async fn get(call: &Call, id: &ResourceId) -> Result<Reply, ArmError>
             return Err(call.caller.forbidden(&format!("{resource_type}/read"), &stored));
         }
         Ok(shown(estate, resource, call.version, StatusCode::OK))
-    })
+    })?;
+    runs::with_results(call, &resource_type, reply).await
 }
 
 /// Where the resource of this id is kept. A role definition has one GUID whatever scope it is asked for at, and clients ask at the
@@ -171,7 +176,12 @@ pub(crate) async fn put(call: Call, id: ResourceId) -> Result<Reply, ArmError> {
     if operations::Told::of(&id).is_some() {
         return Err(ArmError::new(Condition::MethodNotAllowed, "Operations are not written to."));
     }
+    if id.is_type(RUNS) {
+        return runs::update(&call, &id).await;
+    }
     let body = call.body()?.clone();
+    let task_run =
+        if id.is_type(runs::TASK_RUNS) { Some(runs::TaskRun::prepare(&call, &id, &body).await?) } else { None };
     let plan = PutPlan {
         state: Arc::clone(&call.state),
         caller: call.caller.clone(),
@@ -184,6 +194,9 @@ pub(crate) async fn put(call: Call, id: ResourceId) -> Result<Reply, ArmError> {
     let outcome = call.state.directory.change(move |estate| plan.changes(estate)).await?;
     let (resource, created) = outcome.put.first().ok_or_else(ArmError::internal)?;
     crate::credentials::follow(&call.state, resource).await;
+    if let Some(task_run) = task_run {
+        return task_run.begin(&call, resource, *created).await;
+    }
     let is_one_of = |types: &[&str]| types.iter().any(|name| name.eq_ignore_ascii_case(&resource_type));
     let created = (*created && !is_one_of(&PUT_ALWAYS_OK)) || is_one_of(&PUT_ALWAYS_CREATED);
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
@@ -369,6 +382,9 @@ pub(crate) fn type_of(id: &ResourceId) -> Result<String, ArmError> {
 
 pub(crate) async fn delete(call: Call, id: ResourceId) -> Result<Reply, ArmError> {
     let resource_type = type_of(&id)?;
+    if id.is_type(RUNS) {
+        return Err(ArmError::new(Condition::MethodNotAllowed, "Runs are not deleted: they expire."));
+    }
     let (caller, headers, target) = (call.caller.clone(), call.headers.clone(), id.clone());
     let outcome = call
         .state
@@ -424,10 +440,14 @@ async fn forget(state: &ArmState, resource: &Resource) {
     let uid: ResourceUid = resource.uid;
     let result = if resource.id.is_type(types::REGISTRIES) {
         crate::import::call_off(state, resource).await;
+        runs::call_off(state, resource).await;
         let content = state.store.remove_registry(uid.into()).await;
         credentials.remove_owner(&SecretOwner::Admin(uid.into()).to_string()).await.and(content)
     } else if resource.id.is_type(types::TOKENS) {
         credentials.remove_owner(&SecretOwner::RepositoryToken(uid).to_string()).await.map(drop)
+    } else if resource.id.is_type(AGENT_POOLS) || resource.id.is_type(TASKS) {
+        runs::call_off(state, resource).await;
+        return;
     } else if let Some(client) = application_id(resource) {
         credentials.remove_owner(&SecretOwner::Application(client).to_string()).await.map(drop)
     } else if let (true, Ok(id)) = (has_secrets(resource), Uuid::try_parse(resource.id.name())) {

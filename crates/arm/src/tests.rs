@@ -23,6 +23,7 @@ use http_body_util::BodyExt as _;
 use postern_audit::{Audit, AuditOptions};
 use postern_identity::{Identity, IdentityOptions, IdentitySettings, RequestLimiter, SecretOwner, authority_router};
 use postern_model::{Clock, IpRuleMode, PrincipalId, Random, ResourceId, Secret, TenantId, Timestamp};
+use postern_runs::{Runs, RunsOptions};
 use postern_store::{
     Directory, DirectoryOptions, Expected, Import, ImportError, ImportExecutor, Importing, Journal, Keep, Store,
     StoreOptions,
@@ -117,6 +118,7 @@ struct Bench {
     audit: Audit,
     importer: Arc<Imported>,
     tokens: Vec<String>,
+    _stop_runs: watch::Sender<bool>,
     _folder: TempDir,
 }
 
@@ -215,8 +217,20 @@ impl Bench {
         let journal = Journal::open(&folder.path().join("audit.db")).await.unwrap();
         let (audit, _writer) = Audit::start(journal, AuditOptions::default(), Arc::clone(&clock) as _);
         let importer = Arc::new(Imported::default());
+        let (stop_runs, stopped) = watch::channel(false);
+        let runs = Runs::start(RunsOptions {
+            store: store.clone(),
+            directory: directory.clone(),
+            identity: Arc::clone(&identity),
+            clock: Arc::clone(&clock) as _,
+            random: Arc::clone(&random) as _,
+            stop: stopped,
+        })
+        .await
+        .unwrap();
         let state = Arc::new(ArmState {
             patience,
+            runs,
             requests,
             audit: audit.clone(),
             importer: Arc::clone(&importer) as _,
@@ -244,6 +258,7 @@ impl Bench {
             audit,
             importer,
             tokens: Vec::new(),
+            _stop_runs: stop_runs,
             _folder: folder,
         };
         bench.place(SUBSCRIPTION, json!({"displayName": "Test", "postern": {"secret": "kept"}})).await;

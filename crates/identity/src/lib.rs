@@ -61,7 +61,7 @@ pub use gateway::{CertificateFuture, CertificateSource, Gateway, GatewayError, G
 pub use identity::{CertificateFiles, Identity, IdentityOptions, IdentitySettings};
 pub use issue::{ExchangeRequest, IssuedToken, MAX_FORM_BYTES, TokenGrant, TokenRefusal, TokenRequest};
 pub use issuers::{OutsideOptions, TrustedIssuer};
-pub use links::{LINK_SECONDS, MAX_LINK_BYTES};
+pub use links::{FileAccess, FileLink, LINK_SECONDS, MAX_LINK_BYTES};
 pub use managed::{IdentitySelector, ManagedToken, ManagedTokenRefusal, TOKEN_PATH as MANAGED_TOKEN_PATH};
 pub use peer::{Peer, PeerCertificate, WorkloadClaim};
 pub use requests::{Bucket, Pace, RequestLimiter, TooManyRequests};

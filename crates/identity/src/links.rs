@@ -24,6 +24,9 @@ pub const LINK_SECONDS: i64 = 25 * 60;
 /// Longest link that is looked at.
 pub const MAX_LINK_BYTES: usize = 2048;
 
+/// The version of the storage protocol that links are written for.
+const FILE_VERSION: &str = "2026-04-06";
+
 const KEY_BYTES: usize = 32;
 const KEY_NAME: &str = "data-links";
 
@@ -68,7 +71,73 @@ fn signed(payload: &str, repository: &RepositoryName, digest: &Digest) -> String
     format!("{}:{payload}{}:{repository}{digest}", payload.len(), repository.as_str().len())
 }
 
+/// What a link to a file beside the registries is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileAccess {
+    /// Reading it.
+    Read,
+    /// Writing it.
+    Write,
+}
+
+impl FileAccess {
+    /// As a storage service writes it.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "r",
+            Self::Write => "cw",
+        }
+    }
+}
+
+/// What of a file link is in the query.
+#[derive(Clone, Copy, Debug)]
+pub struct FileLink<'a> {
+    /// `se`: when it expires.
+    pub expires: &'a str,
+    /// `sp`: what it is good for.
+    pub access: &'a str,
+    /// `sig`.
+    pub signature: &'a str,
+}
+
+/// What is signed for a file. Links to blobs begin with a number.
+fn signed_file(path: &str, access: &str, expires: &str) -> String {
+    format!("file:{access}:{}:{expires}{path}", expires.len())
+}
+
 impl Identity {
+    /// The query of a link to a file that this server keeps beside the registries' content, as a storage service writes it. Whoever has it
+    /// may use it: it says nothing about anybody.
+    pub fn file_link(&self, path: &str, access: FileAccess, seconds: i64, now: Timestamp) -> String {
+        let (expires, access) = (now.plus_seconds(seconds).to_string(), access.as_str());
+        let signature = hmac::sign(&self.links.0, signed_file(path, access, &expires).as_bytes());
+        let expires = expires.replace(':', "%3A");
+        format!("sv={FILE_VERSION}&se={expires}&sr=b&sp={access}&sig={}", URL_SAFE_NO_PAD.encode(signature))
+    }
+
+    /// Looks at the link to a file.
+    ///
+    /// # Errors
+    /// When it was not signed here for this file and this access, or has expired.
+    pub fn file_linked(
+        &self,
+        path: &str,
+        access: FileAccess,
+        link: FileLink<'_>,
+        now: Timestamp,
+    ) -> Result<(), InvalidCredential> {
+        let FileLink { expires, access: claimed, signature } = link;
+        if claimed != access.as_str() || expires.len() + signature.len() > MAX_LINK_BYTES {
+            return Err(InvalidCredential::BadSignature);
+        }
+        let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| InvalidCredential::Malformed)?;
+        hmac::verify(&self.links.0, signed_file(path, claimed, expires).as_bytes(), &signature)
+            .map_err(|_| InvalidCredential::BadSignature)?;
+        let expires: Timestamp = expires.parse().map_err(|_| InvalidCredential::Malformed)?;
+        if now < expires { Ok(()) } else { Err(InvalidCredential::Expired) }
+    }
+
     /// A link for this caller to a blob. `workload` binds it to the workload by whose trust the caller came in.
     ///
     /// # Errors

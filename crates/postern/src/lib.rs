@@ -31,10 +31,11 @@ mod sweep;
 mod trust;
 mod workload;
 
-/// Method and path of every operation that is the binary's own: the API of decisions, health and metrics.
+/// Method and path of every operation that is the binary's own: the API of decisions, health and metrics, and what is served beside it.
 pub fn endpoints() -> Vec<(&'static str, &'static str)> {
     let operations = server::OPERATIONS_PATHS.into_iter().map(|path| ("GET", path));
-    postern_api::endpoints().into_iter().chain(operations).collect()
+    let runs = postern_runs::AGENT_ENDPOINTS.into_iter().chain(postern_runs::BLOB_ENDPOINTS);
+    postern_api::endpoints().into_iter().chain(operations).chain(runs).collect()
 }
 
 /// Parsers of what comes from outside before anybody is known: pure functions, to be tried with hostile input.

@@ -19,6 +19,7 @@ use postern_identity::{
 use postern_model::{ResourceId, TenantId};
 use postern_oci::{DataPlane, Importer, OciState};
 use postern_outbound::Outbound;
+use postern_runs::{Runs, RunsOptions};
 use postern_store::{Directory, DirectoryOptions, Journal, Store, StoreOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -232,6 +233,16 @@ impl Running {
         };
         let bootstrap_file = bootstrap.write(folder)?;
 
+        let (stop, stopped) = watch::channel(false);
+        let runs = Runs::start(RunsOptions {
+            store: store.clone(),
+            directory: directory.clone(),
+            identity: Arc::clone(&identity),
+            clock: Arc::clone(&clock),
+            random: Arc::clone(&random),
+            stop: stopped.clone(),
+        })
+        .await?;
         let limiter = || Arc::new(RequestLimiter::new(config.throttling.percent));
         let oci = OciState {
             requests: config.throttling.enabled.then(limiter),
@@ -258,6 +269,7 @@ impl Running {
             ip_rule_mode: config.access.ip_rule_mode(),
             departing: Departing::default(),
             service_tags: service_tags.clone(),
+            runs: runs.clone(),
         });
         let postern_api = crate::postern_api::State {
             directory: directory.clone(),
@@ -283,7 +295,7 @@ impl Running {
                 data_plane,
                 resource_manager: postern_arm::router(Arc::clone(&arm)),
                 authority: postern_identity::authority_router(Arc::clone(&identity)),
-                postern: crate::postern_api::router(postern_api),
+                postern: crate::postern_api::router(postern_api).merge(runs.router()),
             },
             operations: Operations::new(metrics.clone(), store.clone()),
             counted: Counted::default(),
@@ -299,7 +311,6 @@ impl Running {
             },
             sources: Sources::new(config.limits.connections_per_source),
         };
-        let (stop, stopped) = watch::channel(false);
         let patience = Duration::from_secs(config.server.shutdown_seconds);
         let carrying_out = tokio::spawn(postern_arm::carry_out(arm, stopped.clone()));
         let serving = tokio::spawn(listeners.serve(Arc::new(server), stopped, patience));
@@ -310,9 +321,15 @@ impl Running {
             audit: audit.clone(),
             clock: environment::clock(),
             random: environment::random(),
+            runs: runs.clone(),
         };
-        let mut background =
-            vec![sweep.start(), collect(store.clone(), interval), maintain(Arc::clone(&identity)), upkeep(metrics)];
+        let mut background = vec![
+            tokio::spawn(runs.attend()).abort_handle(),
+            sweep.start(),
+            collect(store.clone(), interval),
+            maintain(Arc::clone(&identity)),
+            upkeep(metrics),
+        ];
         background.extend(responder.serve(Arc::new(dns)));
         tracing::info!(server.listen = ?addresses, server.suffix = %suffix, "serving");
         Ok(Self {

@@ -8,6 +8,7 @@ use postern_access::RegistryRules;
 use postern_audit::{Audit, Purge};
 use postern_estate::types::REGISTRIES;
 use postern_model::{Clock, CorrelationId, Random, Reference, RegistryUid, ResourceId, Timestamp};
+use postern_runs::Runs;
 use postern_store::{Directory, Purged, Store, StoreError};
 use tokio::task::AbortHandle;
 
@@ -22,6 +23,7 @@ pub(crate) struct Sweep {
     pub(crate) audit: Audit,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Arc<dyn Random>,
+    pub(crate) runs: Runs,
 }
 
 impl Sweep {
@@ -29,6 +31,9 @@ impl Sweep {
     pub(crate) fn start(self) -> AbortHandle {
         let task = tokio::spawn(async move {
             loop {
+                if let Err(error) = self.runs.sweep().await {
+                    tracing::error!(error = %error, "runs that have been kept for long enough cannot be removed");
+                }
                 if let Err(error) = self.run().await {
                     tracing::error!(error = %error, "what policies take away cannot be purged");
                 }

@@ -132,6 +132,8 @@ impl Store {
                 "DELETE FROM untagged WHERE registry = $1",
                 "DELETE FROM deleted_repositories WHERE registry = $1",
                 "DELETE FROM repositories WHERE registry = $1",
+                "DELETE FROM runs WHERE registry = $1",
+                "DELETE FROM run_numbers WHERE registry = $1",
                 "DELETE FROM removed_registries WHERE registry = $1",
                 "UPDATE links SET unreferenced_since = 0 WHERE registry = $1",
                 // Past their lifetime: unknown from now on, collected with the next collection.
@@ -141,7 +143,7 @@ impl Store {
             }
             transaction.commit().await?;
             inner.forget_all();
-            Ok(())
+            crate::Runs::new(inner).remove_files_of(registry).await
         })
         .await
     }

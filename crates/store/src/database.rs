@@ -27,12 +27,13 @@ const JOURNAL_LIMIT_BYTES: &str = "67108864";
 
 pub(crate) const EMPTY_LOG: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
 
-const MIGRATIONS: [(i64, &str, &str); 5] = [
+const MIGRATIONS: [(i64, &str, &str); 6] = [
     (1, "first", include_str!("../migrations/0001_first.sql")),
     (2, "jobs", include_str!("../migrations/0002_jobs.sql")),
     (3, "device logins", include_str!("../migrations/0003_device_logins.sql")),
     (4, "quarantine", include_str!("../migrations/0004_quarantine.sql")),
     (5, "deleted", include_str!("../migrations/0005_deleted.sql")),
+    (6, "runs", include_str!("../migrations/0006_runs.sql")),
 ];
 
 /// The metadata: one connection that writes, some that read.

@@ -27,10 +27,12 @@ use sqlx::sqlite::SqliteRow;
 use tokio::sync::watch;
 use uuid::Uuid;
 
+pub(crate) use self::lease::close_lease_in;
 pub use self::lease::{Beat, Lease};
 pub use self::runner::JobExecutor;
 use crate::StoreError;
 use crate::database::detached;
+use crate::group::Writing;
 use crate::store::Inner;
 
 /// Largest payload or outcome, as JSON.
@@ -164,6 +166,10 @@ impl JobState {
         }
     }
 
+    pub(crate) fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == name)
+    }
+
     /// Whether nothing comes after it.
     pub const fn is_end(self) -> bool {
         match self {
@@ -233,6 +239,12 @@ impl Default for JobChanges {
     }
 }
 
+impl JobChanges {
+    pub(crate) fn announce(&self) {
+        self.0.send_replace(());
+    }
+}
+
 impl Jobs {
     pub(crate) const fn new(inner: Arc<Inner>) -> Self {
         Self(inner)
@@ -243,6 +255,22 @@ impl Jobs {
     /// # Errors
     /// [`StoreError::TooManyJobs`] when the subject has too many that have not ended.
     pub async fn enqueue<K: JobKind>(&self, job: NewJob<K>) -> Result<Enqueued, StoreError> {
+        let prepared = self.prepare(job)?;
+        let inner = Arc::clone(&self.0);
+        detached(async move {
+            let mut transaction = inner.database.write().await?;
+            let enqueued = prepared.insert(&mut transaction, inner.now()).await?;
+            if enqueued.is_new {
+                transaction.commit().await?;
+                inner.job_changes.0.send_replace(());
+            }
+            Ok(enqueued)
+        })
+        .await
+    }
+
+    /// What a job's row will hold.
+    pub(crate) fn prepare<K: JobKind>(&self, job: NewJob<K>) -> Result<Prepared, StoreError> {
         let id = JobId(self.0.options.random.uuid());
         let payload = to_json(&job.payload)?;
         let seal = |secret: &Secret| match secret.expose().len() {
@@ -250,53 +278,8 @@ impl Jobs {
             _ => Err(StoreError::TooLarge { limit_bytes: MAX_SECRET_BYTES as u64 }),
         };
         let sealed = job.secret.as_ref().map(seal).transpose()?;
-        let (inner, NewJob { subject, key, not_before, .. }) = (Arc::clone(&self.0), job);
-        let limit = K::LIMITS.open_per_subject;
-        detached(async move {
-            let now = inner.now();
-            let due = not_before.map_or(now, |time| time.max(now));
-            let mut transaction = inner.database.write().await?;
-            if let Some(key) = &key {
-                let known: Option<String> =
-                    sqlx::query_scalar("SELECT id FROM jobs WHERE kind = $1 AND idempotency_key = $2")
-                        .bind(K::NAME)
-                        .bind(key)
-                        .fetch_optional(&mut *transaction)
-                        .await?;
-                if let Some(known) = known {
-                    return Ok(Enqueued { id: parse_id(&known)?, is_new: false });
-                }
-            }
-            let open: i64 = sqlx::query_scalar(
-                "SELECT COUNT(*) FROM jobs WHERE kind = $1 AND subject = $2 AND due IS NOT NULL",
-            )
-            .bind(K::NAME)
-            .bind(&subject)
-            .fetch_one(&mut *transaction)
-            .await?;
-            if open >= i64::from(limit) {
-                return Err(StoreError::TooManyJobs { limit });
-            }
-            sqlx::query(
-                "INSERT INTO jobs (id, kind, subject, idempotency_key, state, due, token, attempts, cancel_asked, created, sealed, \
-                 payload) VALUES ($1, $2, $3, $4, $5, $6, 0, 0, FALSE, $7, $8, $9)",
-            )
-            .bind(id.to_string())
-            .bind(K::NAME)
-            .bind(subject)
-            .bind(key)
-            .bind(JobState::Waiting.as_str())
-            .bind(due.unix_micros())
-            .bind(now.unix_micros())
-            .bind(sealed)
-            .bind(payload)
-            .execute(&mut *transaction)
-            .await?;
-            transaction.commit().await?;
-            inner.job_changes.0.send_replace(());
-            Ok(Enqueued { id, is_new: true })
-        })
-        .await
+        let NewJob { subject, key, not_before, .. } = job;
+        Ok(Prepared { id, kind: K::NAME, limits: K::LIMITS, subject, key, not_before, sealed, payload })
     }
 
     /// A job as it stands; none when there is no such job of this kind, or no longer.
@@ -391,8 +374,64 @@ impl Jobs {
     }
 
     /// Tells of every job that was asked for, called off or ended in this process.
-    fn changes(&self) -> watch::Receiver<()> {
+    pub fn changes(&self) -> watch::Receiver<()> {
         self.0.job_changes.0.subscribe()
+    }
+}
+
+/// A job that can be put into its table, together with what belongs to it.
+pub(crate) struct Prepared {
+    pub(crate) id: JobId,
+    kind: &'static str,
+    limits: JobLimits,
+    subject: String,
+    key: Option<String>,
+    not_before: Option<Timestamp>,
+    sealed: Option<Vec<u8>>,
+    payload: String,
+}
+
+impl Prepared {
+    /// Puts it there, unless its key is known.
+    pub(crate) async fn insert(self, transaction: &mut Writing, now: Timestamp) -> Result<Enqueued, StoreError> {
+        let due = self.not_before.map_or(now, |time| time.max(now));
+        if let Some(key) = &self.key {
+            let known: Option<String> =
+                sqlx::query_scalar("SELECT id FROM jobs WHERE kind = $1 AND idempotency_key = $2")
+                    .bind(self.kind)
+                    .bind(key)
+                    .fetch_optional(&mut **transaction)
+                    .await?;
+            if let Some(known) = known {
+                return Ok(Enqueued { id: parse_id(&known)?, is_new: false });
+            }
+        }
+        let open: i64 =
+            sqlx::query_scalar("SELECT COUNT(*) FROM jobs WHERE kind = $1 AND subject = $2 AND due IS NOT NULL")
+                .bind(self.kind)
+                .bind(&self.subject)
+                .fetch_one(&mut **transaction)
+                .await?;
+        let limit = self.limits.open_per_subject;
+        if open >= i64::from(limit) {
+            return Err(StoreError::TooManyJobs { limit });
+        }
+        sqlx::query(
+            "INSERT INTO jobs (id, kind, subject, idempotency_key, state, due, token, attempts, cancel_asked, created, sealed, \
+             payload) VALUES ($1, $2, $3, $4, $5, $6, 0, 0, FALSE, $7, $8, $9)",
+        )
+        .bind(self.id.to_string())
+        .bind(self.kind)
+        .bind(self.subject)
+        .bind(self.key)
+        .bind(JobState::Waiting.as_str())
+        .bind(due.unix_micros())
+        .bind(now.unix_micros())
+        .bind(self.sealed)
+        .bind(self.payload)
+        .execute(&mut **transaction)
+        .await?;
+        Ok(Enqueued { id: self.id, is_new: true })
     }
 }
 
@@ -401,7 +440,7 @@ fn purpose(id: JobId) -> String {
     format!("job:{id}")
 }
 
-fn expiry<K: JobKind>(now: Timestamp) -> i64 {
+pub(crate) fn expiry<K: JobKind>(now: Timestamp) -> i64 {
     now.plus_seconds(i64::from(K::LIMITS.keep_seconds)).unix_micros()
 }
 
@@ -427,7 +466,7 @@ fn time_of(row: &SqliteRow, column: &str) -> Result<Option<Timestamp>, StoreErro
 
 fn job_of<K: JobKind>(row: &SqliteRow) -> Result<Job<K>, StoreError> {
     let state: &str = row.try_get("state")?;
-    let state = JobState::ALL.into_iter().find(|known| known.as_str() == state);
+    let state = JobState::parse(state);
     let outcome: Option<&str> = row.try_get("outcome")?;
     Ok(Job {
         id: parse_id(row.try_get("id")?)?,

@@ -46,6 +46,7 @@ mod removal;
 mod repository;
 mod reserve;
 mod resources;
+mod runs;
 mod store;
 mod upload_writer;
 mod uploads;
@@ -77,6 +78,10 @@ pub use quarantine::QuarantineChange;
 pub use removal::Removed;
 pub use repository::Repository;
 pub use resources::{Expected, ResourceChange, ResourceRow, Resources};
+pub use runs::{
+    ContextWriter, Contexts, LogFile, MAX_CONTEXT_BYTES, MAX_LOG_BYTES, MAX_LOG_TAIL_BYTES, NewRun, Run, RunEnding,
+    RunFilter, RunLog, RunNumber, RunStatus, Runs,
+};
 pub use store::{Store, StoreOptions};
 pub use upload_writer::UploadWriter;
 pub use uploads::UploadStatus;

@@ -22,7 +22,7 @@ use crate::manifests::Manifest;
 use crate::reserve::Reserve;
 use crate::uploads::UploadRow;
 use crate::vault::Sealer;
-use crate::{Catalog, Credentials, DeletedCatalog, DeviceLogins, Jobs, Repository, Resources, StoreError, Vault};
+use crate::{Catalog, Credentials, DeletedCatalog, DeviceLogins, Jobs, Repository, Resources, Runs, StoreError, Vault};
 
 /// 200 GiB, the emulated service's largest layer.
 ///
@@ -159,6 +159,11 @@ impl Inner {
         self.options.clock.now()
     }
 
+    /// Tells whoever waits for jobs that they have changed.
+    pub(crate) fn announce_jobs(&self) {
+        self.job_changes.announce();
+    }
+
     /// Forgets everything a cache holds: after a change that touches too much to name.
     pub(crate) fn forget_all(&self) {
         self.repositories.forget_all();
@@ -265,6 +270,11 @@ impl Store {
     /// Work that outlives the request that asked for it.
     pub fn jobs(&self) -> Jobs {
         Jobs::new(Arc::clone(&self.0))
+    }
+
+    /// Runs of tasks, quick builds and quick runs.
+    pub fn runs(&self) -> Runs {
+        Runs::new(Arc::clone(&self.0))
     }
 
     pub(crate) fn inner(&self) -> &Arc<Inner> {

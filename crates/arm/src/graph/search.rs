@@ -63,7 +63,7 @@ pub(super) fn list(call: &Call, kind: Kind) -> Result<Reply, ArmError> {
     // Whoever asks for itself by its own id gets the answer.
     let own = terms.iter().find_map(|term| match term {
         Term::Any(_, value) | Term::Equals(_, value) => Uuid::try_parse(value).ok(),
-        Term::Call(..) | Term::StartsWith(..) => None,
+        Term::Call(..) | Term::StartsWith(..) | Term::Contains(..) | Term::AtLeast(..) | Term::AtMost(..) => None,
     });
     let own = own.filter(|id| *id == call.caller.client_id || *id == call.caller.principal.id.0);
     call.may_see(own.map(|_| call.caller.principal.id))?;
@@ -220,7 +220,9 @@ fn holds(term: &Term, entry: &Entry) -> Result<bool, ArmError> {
             }),
             other => Err(unsupported(other)),
         },
-        Term::Call(name, _) => Err(unsupported(name)),
+        Term::Call(name, _) | Term::Contains(name, _) | Term::AtLeast(name, _) | Term::AtMost(name, _) => {
+            Err(unsupported(name))
+        }
     }
 }
 

@@ -50,7 +50,16 @@ impl Jobs {
     ///
     /// A job whose lease has run out is due again, unless it was called off meanwhile or was begun too often: then it has ended.
     pub async fn take<K: JobKind>(&self, holder: &str) -> Result<Option<Lease<K>>, StoreError> {
-        while let Some(row) = self.take_row::<K>(holder).await? {
+        self.take_from(holder, None).await
+    }
+
+    /// The same among the jobs of one subject.
+    pub async fn take_of<K: JobKind>(&self, holder: &str, subject: &str) -> Result<Option<Lease<K>>, StoreError> {
+        self.take_from(holder, Some(subject)).await
+    }
+
+    async fn take_from<K: JobKind>(&self, holder: &str, subject: Option<&str>) -> Result<Option<Lease<K>>, StoreError> {
+        while let Some(row) = self.take_row::<K>(holder, subject).await? {
             match self.lease_of::<K>(&row) {
                 Ok(lease) => return Ok(Some(lease)),
                 Err(error) => self.give_up::<K>(&row, &error).await?,
@@ -59,16 +68,59 @@ impl Jobs {
         Ok(None)
     }
 
-    async fn take_row<K: JobKind>(&self, holder: &str) -> Result<Option<SqliteRow>, StoreError> {
-        let is_due: Option<i64> = sqlx::query_scalar("SELECT due FROM jobs WHERE kind = $1 AND due <= $2 LIMIT 1")
-            .bind(K::NAME)
-            .bind(self.0.now().unix_micros())
-            .fetch_optional(self.0.database.read())
-            .await?;
+    /// The lease with this token, for whoever holds it and cannot keep it in memory.
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseLost`] when somebody else has the job, or it has ended.
+    pub async fn held<K: JobKind>(&self, id: JobId, token: i64) -> Result<Lease<K>, StoreError> {
+        let row = sqlx::query(
+            "SELECT id, token, attempts, subject, created, payload, sealed FROM jobs \
+             WHERE id = $1 AND token = $2 AND kind = $3 AND state = 'leased'",
+        )
+        .bind(id.to_string())
+        .bind(token)
+        .bind(K::NAME)
+        .fetch_optional(self.0.database.read())
+        .await?;
+        self.lease_of(&row.ok_or(StoreError::LeaseLost)?)
+    }
+
+    /// Ends the jobs of this kind whose lease has run out and that are not begun again, as taking one does.
+    pub async fn end_lost<K: JobKind>(&self) -> Result<u64, StoreError> {
+        let now = self.0.now();
+        let lost: Option<i64> =
+            sqlx::query_scalar("SELECT due FROM jobs WHERE kind = $1 AND due <= $2 AND state = 'leased' LIMIT 1")
+                .bind(K::NAME)
+                .bind(now.unix_micros())
+                .fetch_optional(self.0.database.read())
+                .await?;
+        if lost.is_none() {
+            return Ok(0);
+        }
+        let inner = Arc::clone(&self.0);
+        detached(async move {
+            let mut transaction = inner.database.write().await?;
+            let closed = close_lost::<K>(&mut transaction, now).await?;
+            transaction.commit().await?;
+            inner.job_changes.0.send_replace(());
+            Ok(closed)
+        })
+        .await
+    }
+
+    async fn take_row<K: JobKind>(&self, holder: &str, subject: Option<&str>) -> Result<Option<SqliteRow>, StoreError> {
+        let is_due: Option<i64> = sqlx::query_scalar(
+            "SELECT due FROM jobs WHERE kind = $1 AND due <= $2 AND ($3 IS NULL OR subject = $3) LIMIT 1",
+        )
+        .bind(K::NAME)
+        .bind(self.0.now().unix_micros())
+        .bind(subject)
+        .fetch_optional(self.0.database.read())
+        .await?;
         if is_due.is_none() {
             return Ok(None);
         }
-        let (inner, holder) = (Arc::clone(&self.0), holder.to_owned());
+        let (inner, holder, subject) = (Arc::clone(&self.0), holder.to_owned(), subject.map(str::to_owned));
         detached(async move {
             let now = inner.now();
             let mut transaction = inner.database.write().await?;
@@ -77,7 +129,7 @@ impl Jobs {
             let row = sqlx::query(
                 "UPDATE jobs SET state = 'leased', due = $3, token = token + 1, attempts = attempts + 1, holder = $4, \
                  started = COALESCE(started, $2) WHERE id = (SELECT id FROM jobs j WHERE kind = $1 AND due <= $2 \
-                 AND (SELECT COUNT(*) FROM jobs l WHERE l.kind = j.kind AND l.subject = j.subject \
+                 AND ($6 IS NULL OR subject = $6) AND (SELECT COUNT(*) FROM jobs l WHERE l.kind = j.kind AND l.subject = j.subject \
                   AND l.state = 'leased' AND l.due > $2) < $5 ORDER BY due, created, id LIMIT 1) AND due <= $2 \
                  RETURNING id, token, attempts, subject, created, payload, sealed",
             )
@@ -86,6 +138,7 @@ impl Jobs {
             .bind(lease_end::<K>(now))
             .bind(holder)
             .bind(i64::from(K::LIMITS.leased_per_subject))
+            .bind(subject)
             .fetch_optional(&mut *transaction)
             .await?;
             transaction.commit().await?;
@@ -152,6 +205,11 @@ impl<K: JobKind> Lease<K> {
         self.id
     }
 
+    /// What this lease is told from earlier ones of the job by.
+    pub const fn token(&self) -> i64 {
+        self.token
+    }
+
     /// Which attempt this is, from 1.
     pub const fn attempt(&self) -> u32 {
         self.attempt
@@ -203,6 +261,30 @@ impl<K: JobKind> Lease<K> {
         })
         .await?;
         beat(cancel_asked)
+    }
+
+    /// Makes this attempt the last one: what it has done must not be done again. When its lease runs out, the job has failed.
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseLost`] when somebody else has the job, or it has ended.
+    pub async fn make_last(&self) -> Result<(), StoreError> {
+        let (inner, id, token) = (Arc::clone(&self.jobs.0), self.id, self.token);
+        detached(async move {
+            let mut transaction = inner.database.write().await?;
+            let changed = sqlx::query(
+                "UPDATE jobs SET attempts = MAX(attempts, $3) WHERE id = $1 AND token = $2 AND state = 'leased'",
+            )
+            .bind(id.to_string())
+            .bind(token)
+            .bind(i64::from(K::LIMITS.attempts))
+            .execute(&mut *transaction)
+            .await?;
+            if changed.rows_affected() == 0 {
+                return Err(StoreError::LeaseLost);
+            }
+            transaction.commit().await
+        })
+        .await
     }
 
     /// What a heartbeat would hear, without making the lease last.
@@ -280,32 +362,53 @@ async fn close_lost<K: JobKind>(transaction: &mut Writing, now: Timestamp) -> Re
 async fn close_lease<K: JobKind>(jobs: &Jobs, id: JobId, token: i64, close: Close) -> Result<(), StoreError> {
     let inner = Arc::clone(&jobs.0);
     detached(async move {
-        let now = inner.now();
-        let is_end = close.state.is_end();
         let mut transaction = inner.database.write().await?;
-        let closed = sqlx::query(
-            "UPDATE jobs SET state = $3, due = $4, outcome = $5, note = $6, holder = NULL, ended = $7, expires = $8, \
-             attempts = attempts - $9, sealed = CASE WHEN $10 THEN NULL ELSE sealed END \
-             WHERE id = $1 AND token = $2 AND state = 'leased'",
-        )
-        .bind(id.to_string())
-        .bind(token)
-        .bind(close.state.as_str())
-        .bind(close.due.map(Timestamp::unix_micros))
-        .bind(close.outcome)
-        .bind(close.note.map(|note| note.chars().take(MAX_NOTE_CHARS).collect::<String>()))
-        .bind(is_end.then(|| now.unix_micros()))
-        .bind(is_end.then(|| expiry::<K>(now)))
-        .bind(i64::from(close.is_released))
-        .bind(is_end)
-        .execute(&mut *transaction)
-        .await?;
-        if closed.rows_affected() == 0 {
-            return Err(StoreError::LeaseLost);
-        }
+        close_in::<K>(&mut transaction, inner.now(), id, token, close).await?;
         transaction.commit().await?;
         inner.job_changes.0.send_replace(());
         Ok(())
     })
     .await
+}
+
+/// Ends a job whose end is written down with something else, without an outcome of its own.
+///
+/// # Errors
+/// [`StoreError::LeaseLost`] when the lease is held no longer.
+pub(crate) async fn close_lease_in<K: JobKind>(
+    transaction: &mut Writing,
+    now: Timestamp,
+    (id, token): (JobId, i64),
+    state: JobState,
+) -> Result<(), StoreError> {
+    let close = Close { state, due: None, is_released: false, outcome: None, note: None };
+    close_in::<K>(transaction, now, id, token, close).await
+}
+
+async fn close_in<K: JobKind>(
+    transaction: &mut Writing,
+    now: Timestamp,
+    id: JobId,
+    token: i64,
+    close: Close,
+) -> Result<(), StoreError> {
+    let is_end = close.state.is_end();
+    let closed = sqlx::query(
+        "UPDATE jobs SET state = $3, due = $4, outcome = $5, note = $6, holder = NULL, ended = $7, expires = $8, \
+         attempts = attempts - $9, sealed = CASE WHEN $10 THEN NULL ELSE sealed END \
+         WHERE id = $1 AND token = $2 AND state = 'leased'",
+    )
+    .bind(id.to_string())
+    .bind(token)
+    .bind(close.state.as_str())
+    .bind(close.due.map(Timestamp::unix_micros))
+    .bind(close.outcome)
+    .bind(close.note.map(|note| note.chars().take(MAX_NOTE_CHARS).collect::<String>()))
+    .bind(is_end.then(|| now.unix_micros()))
+    .bind(is_end.then(|| expiry::<K>(now)))
+    .bind(i64::from(close.is_released))
+    .bind(is_end)
+    .execute(&mut **transaction)
+    .await?;
+    if closed.rows_affected() == 0 { Err(StoreError::LeaseLost) } else { Ok(()) }
 }
