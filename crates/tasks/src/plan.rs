@@ -140,6 +140,9 @@ pub enum PlanError {
     /// A command has no image.
     #[error("step {0}: a command begins with the image that it runs")]
     NoImage(String),
+    /// Any of these, which would have told a secret.
+    #[error("{0}")]
+    Masked(String),
     /// The name of an image to build is none.
     #[error("image name {name:?}: {error}")]
     ImageName {
@@ -180,8 +183,22 @@ fn secret_names(text: &str) -> impl Iterator<Item = String> + '_ {
         .map(|rest| rest.chars().take_while(|next| next.is_alphanumeric() || *next == '_').collect())
 }
 
-/// Makes the plan.
+/// Makes the plan. What goes wrong is said without the run's secrets.
 pub fn plan(order: &RunOrder, inputs: &Inputs<'_>) -> Result<Plan, PlanError> {
+    make(order, inputs).map_err(|error| {
+        let text = error.to_string();
+        let masked = masked(&text, &secrets_of(order, inputs));
+        if masked == text { error } else { PlanError::Masked(masked) }
+    })
+}
+
+/// A text with stars where secrets were.
+fn masked(text: &str, secrets: &[Secret]) -> String {
+    let long = secrets.iter().map(Secret::expose).filter(|secret| secret.len() >= MIN_MASK_BYTES);
+    long.fold(text.to_owned(), |text, secret| text.replace(secret, "***"))
+}
+
+fn make(order: &RunOrder, inputs: &Inputs<'_>) -> Result<Plan, PlanError> {
     let mut plan = match (&order.work, task_text(order, inputs)?) {
         (Work::Docker(work), _) => quick_build(work, order, inputs)?,
         (_, Some(text)) => from_file(text, order, inputs)?,
@@ -246,6 +263,7 @@ fn render(
     let rendered = template::render(&replaced, &data, created(order))
         .map_err(|error| PlanError::Template(of_file(error, parts)))?;
     let task = TaskFile::parse(&rendered.text).map_err(|error| {
+        let error = TextError { problem: masked(&error.problem, &rendered.secrets), ..error };
         PlanError::File(if rendered.text.lines().count() == parts.lines.len() {
             of_file(error, parts)
         } else {

@@ -137,6 +137,23 @@ fn what_is_refused() {
 }
 
 #[test]
+fn messages_tell_no_secrets() {
+    let planned = |task: &str| {
+        let values = vec![argument("key", "s3cret", true)];
+        plan(&order(Work::Encoded { task: task.into(), values_content: None, values }), &Inputs::default())
+    };
+    for (task, expected) in [
+        ("steps:\n- {cmd: a, env: ['{{.Values.key}}']}\n", "environment variable *** correctly"),
+        ("steps:\n- {cmd: a, env: ['{{.Values.key | b64enc}}']}\n", "environment variable *** correctly"),
+        ("steps:\n- build: --{{.Values.key}} .\n", "unknown flag: --***"),
+        ("steps:\n- {cmd: a, when: ['{{.Values.key}}']}\n", "*** does not exist as a vertex"),
+    ] {
+        let message = planned(task).unwrap_err().to_string();
+        assert!(message.contains(expected), "{task}: {message}");
+    }
+}
+
+#[test]
 fn what_is_known_before_a_run() {
     let check = |text: &str, expected: &str| {
         let found = super::check(text).map_or_else(|error| error.to_string(), |()| "fine".to_owned());

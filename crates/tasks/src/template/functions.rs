@@ -104,6 +104,12 @@ impl<'a> Call<'a> {
     }
 }
 
+/// All of them.
+#[cfg(test)]
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    [GO, texts::TEXTS, collections::COLLECTIONS, dates::DATES].into_iter().flatten().map(|function| function.name)
+}
+
 pub(super) fn find(name: &str) -> Option<&'static Function> {
     [GO, texts::TEXTS, collections::COLLECTIONS, dates::DATES]
         .into_iter()

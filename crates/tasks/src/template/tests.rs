@@ -147,6 +147,22 @@ fn what_is_made_of_secrets_is_known() {
     assert_eq!(secrets("{{ if .Secrets.key }}x{{ end }}"), Vec::<String>::new());
 }
 
+/// The guide names them all, and no other.
+#[test]
+fn every_function_is_in_the_guide() {
+    let guide = include_str!("../../../../docs/guides/task-files.md");
+    let rows = guide
+        .lines()
+        .skip_while(|line| !line.contains("| functions |"))
+        .skip(2)
+        .take_while(|line| line.starts_with('|'));
+    let listed = rows.flat_map(|row| row.split('`').skip(1).step_by(2)).flat_map(str::split_whitespace);
+    let listed: std::collections::BTreeSet<&str> = listed.collect();
+    assert_eq!(listed, functions::names().collect());
+    let example = guide.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    crate::check(example).unwrap();
+}
+
 proptest! {
     #[test]
     fn text_without_actions_stays(text in "[^{}]{0,200}") {
