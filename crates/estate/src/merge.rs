@@ -18,6 +18,9 @@ pub fn put(resource_type: &str, existing: Option<&Document>, body: &Document, ve
     for key in SERVER_KEYS {
         document.remove(key);
     }
+    if resource_type.eq_ignore_ascii_case(TASKS) {
+        tasks::keep_unknown(&mut document, existing, version);
+    }
     if !resource_type.eq_ignore_ascii_case(REGISTRIES) {
         return document;
     }
@@ -98,6 +101,7 @@ pub fn patch(resource_type: &str, existing: &Document, body: &Document, version:
     }
     let mut document = existing.clone();
     if resource_type.eq_ignore_ascii_case(TASKS) {
+        tasks::keep_unknown(&mut body, None, version);
         tasks::resolve_patch(&mut document, &mut body);
     }
     if let Some(tags) = body.remove("tags") {

@@ -1,10 +1,11 @@
+use postern_access::TASKS;
 use postern_model::ResourceId;
 use serde_json::{Map, Value, json};
 
 use crate::resource::{remove_at, set_at, text, value_at};
 use crate::schema::{PROPERTIES, SUBNET_KEYS, knows_private_link, knows_regional_endpoints};
 use crate::types::{PRIVATE_ENDPOINT_CONNECTIONS, REGISTRIES, RESOURCE_GROUPS, ROLE_ASSIGNMENTS, SCOPE_MAPS, TOKENS};
-use crate::{ApiVersion, Document, Estate, RegistryView, Resource, Sku};
+use crate::{ApiVersion, Document, Estate, RegistryView, Resource, Sku, tasks};
 
 /// Types of namespaces whose documents have no `provisioningState`.
 const STATELESS: [&str; 4] =
@@ -34,6 +35,9 @@ impl Estate {
         } else {
             properties
         };
+        if resource_type.eq_ignore_ascii_case(TASKS) {
+            tasks::forget_unknown(&mut properties, version);
+        }
         fill_in(resource, &resource_type, &mut properties);
         document.insert("properties".into(), Value::Object(properties));
         document

@@ -1,9 +1,11 @@
-//! What tasks keep that not everybody sees, and how a PATCH changes their triggers.
+//! What tasks keep that not everybody sees, what versions know of them, and how a PATCH changes their triggers.
+
+#![expect(clippy::inconsistent_digit_grouping, reason = "the numbers are days: year, month, day")]
 
 use serde_json::Value;
 
-use crate::resource::value_at;
-use crate::{Document, merge};
+use crate::resource::{remove_at, set_at, value_at};
+use crate::{ApiVersion, Document, merge};
 
 /// Whoever may do this sees everything of a task.
 pub const REVEAL_TASK: &str = "Microsoft.ContainerRegistry/registries/tasks/listDetails/action";
@@ -12,6 +14,40 @@ pub const REVEAL_TASK: &str = "Microsoft.ContainerRegistry/registries/tasks/list
 const NAMED: [&str; 2] = ["arguments", "values"];
 /// What a source trigger proves itself with.
 const TRIGGER_SECRETS: [&str; 2] = ["token", "refreshToken"];
+
+/// Properties that came later, with the first day of the versions that know them.
+///
+/// Source: Microsoft.ContainerRegistry API descriptions, tasks, 2019-04-01 to 2025-03-01-preview (read 2026-11).
+const LATER: [(&[&str], u32); 5] = [
+    (&["agentPoolName"], 2019_06_01),
+    (&["logTemplate"], 2019_06_01),
+    (&["isSystemTask"], 2019_06_01),
+    (&["trigger", "baseImageTrigger", "updateTriggerEndpoint"], 2019_06_01),
+    (&["credentials", "sourceRegistry", "identity"], 2025_03_01),
+];
+
+fn unknown(version: ApiVersion) -> impl Iterator<Item = &'static [&'static str]> {
+    LATER.into_iter().filter(move |(_, since)| version.date() < *since).map(|(path, _)| path)
+}
+
+/// Takes out what the version does not know.
+pub(crate) fn forget_unknown(properties: &mut Document, version: ApiVersion) {
+    for path in unknown(version) {
+        remove_at(properties, path);
+    }
+}
+
+/// What the version does not know stays as it was, whatever the body says.
+pub(crate) fn keep_unknown(body: &mut Document, existing: Option<&Document>, version: ApiVersion) {
+    let stored = existing.and_then(|document| document.get("properties")).and_then(Value::as_object);
+    let Some(properties) = body.get_mut("properties").and_then(Value::as_object_mut) else { return };
+    forget_unknown(properties, version);
+    for path in unknown(version) {
+        if let Some(kept) = stored.and_then(|stored| value_at(stored, path)) {
+            set_at(properties, path, kept.clone());
+        }
+    }
+}
 
 /// Takes every secret out of the properties of a task.
 pub fn hide_task_secrets(properties: &mut Document) {

@@ -132,6 +132,32 @@ async fn patches_merge_triggers_and_logins() {
 }
 
 #[tokio::test]
+async fn older_versions_leave_alone_what_they_do_not_know() {
+    let bench = Bench::new().await;
+    let path = format!("{}/tasks/mytask", bench.registry("myregistry").await);
+    let later = json!({"logTemplate": "acr/logs", "credentials": {"sourceRegistry": {"identity": "[system]", "loginMode": "None"}}});
+    bench.put(&path, task(later)).await;
+    let shown = |answer: &Answer| {
+        [
+            "/properties/logTemplate",
+            "/properties/credentials/sourceRegistry/identity",
+            "/properties/credentials/sourceRegistry/loginMode",
+        ]
+        .map(|pointer| answer.at(pointer).as_str().unwrap_or("-").to_owned())
+        .join(" ")
+    };
+    let [oldest, preview] = ["2019-04-01", "2019-06-01-preview"].map(|version| format!("{path}?api-version={version}"));
+    assert_eq!(shown(&bench.get(&oldest).await), "- - None");
+    assert_eq!(shown(&bench.get(&preview).await), "acr/logs - None");
+    let back = bench.get(&oldest).await.body;
+    assert_eq!(shown(&bench.put(&oldest, back).await), "- - None");
+    let patch =
+        json!({"properties": {"logTemplate": "x", "credentials": {"sourceRegistry": {"loginMode": "Default"}}}});
+    bench.send(Who::Owner, "PATCH", &oldest, Some(patch)).await;
+    assert_eq!(shown(&bench.get(&path).await), "acr/logs [system] Default");
+}
+
+#[tokio::test]
 async fn tasks_that_are_refused() {
     let bench = Bench::new().await;
     let registry = bench.registry("myregistry").await;
