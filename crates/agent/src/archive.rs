@@ -59,6 +59,10 @@ pub(crate) fn unpack(archive: &Path, folder: &Path) -> Result<(), ArchiveError> 
         }
         let named = entry.path().map_err(unreadable)?.into_owned();
         let shown = || shown(&named);
+        // The Azure CLI's name for the folder itself.
+        if named == Path::new("/") && entry.header().entry_type() == EntryType::Directory {
+            continue;
+        }
         let inner = inside(&named).ok_or_else(|| ArchiveError::Escapes(shown()))?;
         let path = folder.join(&inner);
         bytes = bytes.saturating_add(entry.size());
@@ -175,8 +179,9 @@ mod tests {
         Link(&'static str, &'static str),
         Hard(&'static str, &'static str),
         Device(&'static str),
+        Folder(&'static str),
     }
-    use Part::{Device, File as Plain, Hard, Link};
+    use Part::{Device, File as Plain, Folder, Hard, Link};
 
     fn header(kind: EntryType, name: &str, size: u64) -> Header {
         let mut header = Header::new_old();
@@ -201,6 +206,7 @@ mod tests {
                     (header, &[])
                 }
                 Device(name) => (header(EntryType::Char, name, 0), &[]),
+                Folder(name) => (header(EntryType::Directory, name, 0), &[]),
             };
             header.set_cksum();
             builder.append(&header, bytes).unwrap();
@@ -241,6 +247,8 @@ mod tests {
         check(&[Plain("b", b"content"), Link("a/c", "../b")], Ok("a/c"));
         check(&[Plain("b", b"content"), Hard("a/c", "b")], Ok("a/c"));
         check(&[Plain("a", b"other"), Plain("a", b"content")], Ok("a"));
+        check(&[Folder("/"), Plain("b", b"content")], Ok("b"));
+        check(&[Folder("/b")], Err("leads out"));
         check(&[Plain("../b", b"x")], Err("`../b`, which leads out"));
         check(&[Plain("a/../../b", b"x")], Err("leads out"));
         check(&[Plain("/etc/b", b"x")], Err("leads out"));

@@ -27,4 +27,4 @@ mod worker;
 
 pub use connection::Connection;
 pub use engine::NetworkMode;
-pub use worker::{WorkerSettings, be_worker, in_own_namespaces, supervise};
+pub use worker::{Stopping, WorkerSettings, be_worker, in_own_namespaces, supervise};

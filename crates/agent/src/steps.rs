@@ -337,6 +337,7 @@ impl Steps<'_> {
         let names: Vec<String> = self.plan.steps.iter().map(|step| step.id.clone()).collect();
         let container = Container {
             id: &step.id,
+            number: self.plan.steps.iter().position(|known| known.id == step.id).unwrap_or_default(),
             image,
             command: rest,
             entry_point: entry_point.as_deref(),

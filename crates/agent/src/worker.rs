@@ -71,6 +71,8 @@ enum Told {
     Issued { certificate: String, ca: String, not_after: String },
     /// There is none.
     Refused { reason: String },
+    /// The worker ends when its run has.
+    Drain,
     /// The run that goes on is given up, and the worker ends.
     Stop,
 }
@@ -81,7 +83,7 @@ struct Asked {
     csr: String,
 }
 
-/// Starts a worker and gives it certificates until it ends, or `stop` says so: then it gives its run up and ends.
+/// Starts a worker and gives it certificates until it ends, by itself or as `stop` says.
 ///
 /// `program` is this program, told to be a worker, as [`in_own_namespaces`] makes it. A worker whose supervisor is gone carries on with the
 /// run that it has, takes no other, and ends.
@@ -92,24 +94,36 @@ pub async fn supervise(
     program: &mut Command,
     settings: &WorkerSettings,
     certificates: Arc<dyn CertificateSource>,
-    mut stop: watch::Receiver<bool>,
+    mut stop: watch::Receiver<Stopping>,
 ) -> io::Result<ExitStatus> {
     let mut child = program.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     let (Some(mut input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
         return Err(io::Error::other("a worker has no input or no output"));
     };
     write_line(&mut input, settings).await?;
-    let mut output = BufReader::new(output);
+    // A line that has begun to come is read on by itself, whatever happens meanwhile.
+    let (asked, mut asks) = mpsc::channel(1);
+    let reading = tokio::spawn(async move {
+        let mut output = BufReader::new(output);
+        while let Ok(Some(ask)) = read_line::<Asked>(&mut output).await {
+            if asked.send(ask).await.is_err() {
+                return;
+            }
+        }
+    });
+    let mut heard = Stopping::No;
     loop {
-        let line = tokio::select! {
-            line = read_line::<Asked>(&mut output) => line,
-            () = async { drop(stop.wait_for(|stop| *stop).await) } => {
+        let ask = tokio::select! {
+            ask = asks.recv() => ask,
+            sooner = sooner(&mut stop, heard), if heard != Stopping::Now => {
+                heard = sooner;
+                let told = if heard == Stopping::Now { Told::Stop } else { Told::Drain };
                 // It may have ended by itself.
-                let _ = write_line(&mut input, &Told::Stop).await;
-                break;
+                let _ = write_line(&mut input, &told).await;
+                continue;
             }
         };
-        let Ok(Some(Asked { csr })) = line else { break };
+        let Some(Asked { csr }) = ask else { break };
         let told = match certificates.certificate(csr).await {
             Ok(WorkloadCertificate { certificate_pem, ca_pem, not_after }) => {
                 Told::Issued { certificate: certificate_pem, ca: ca_pem, not_after: not_after.to_string() }
@@ -121,9 +135,15 @@ pub async fn supervise(
         }
     }
     let ended = child.wait().await;
+    reading.abort();
     // Processes and mounts went with it; these do not.
     remove_control_groups(&control_group(&settings.name));
     ended
+}
+
+/// Waits until a worker is to end sooner than it heard before. Whoever could say so being gone is as good as being told.
+async fn sooner(stop: &mut watch::Receiver<Stopping>, heard: Stopping) -> Stopping {
+    stop.wait_for(|stop| *stop > heard).await.map_or(Stopping::Now, |stop| *stop)
 }
 
 /// The command that starts a program in namespaces of its own: when it ends, however it does, its processes and mounts do.
@@ -182,8 +202,8 @@ pub async fn be_worker(clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> io::Re
 }
 
 /// How soon a worker is to end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stopping {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stopping {
     /// Not at all.
     No,
     /// When its run has ended.
@@ -197,20 +217,23 @@ async fn listen(mut input: BufReader<Receiver>, issued: mpsc::Sender<Told>, stop
     loop {
         match read_line::<Told>(&mut input).await {
             Ok(Some(Told::Stop)) => drop(stop.send_replace(Stopping::Now)),
+            Ok(Some(Told::Drain)) => end_after_run(&stop),
             // Nobody waits for an answer once the worker ends.
             Ok(Some(told)) => drop(issued.send(told).await),
             Ok(None) | Err(_) => {
-                stop.send_if_modified(|stopping| {
-                    let is_new = *stopping == Stopping::No;
-                    if is_new {
-                        *stopping = Stopping::AfterRun;
-                    }
-                    is_new
-                });
+                end_after_run(&stop);
                 return;
             }
         }
     }
+}
+
+fn end_after_run(stop: &watch::Sender<Stopping>) {
+    stop.send_if_modified(|stopping| {
+        let is_sooner = *stopping < Stopping::AfterRun;
+        *stopping = (*stopping).max(Stopping::AfterRun);
+        is_sooner
+    });
 }
 
 type Line = Arc<Mutex<(Sender, mpsc::Receiver<Told>)>>;
@@ -226,7 +249,9 @@ async fn certificate(line: Line, csr: String) -> Result<WorkloadCertificate, Gat
             Ok(WorkloadCertificate { certificate_pem: certificate, ca_pem: ca, not_after })
         }
         Some(Told::Refused { reason }) => Err(GatewayError::Refused(reason)),
-        Some(Told::Stop) | None => Err(GatewayError::Refused("whoever started the worker is gone".into())),
+        Some(Told::Stop | Told::Drain) | None => {
+            Err(GatewayError::Refused("whoever started the worker is gone".into()))
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use postern_agent::{NetworkMode, WorkerSettings, be_worker, in_own_namespaces, supervise};
+use postern_agent::{NetworkMode, Stopping, WorkerSettings, be_worker, in_own_namespaces, supervise};
 use postern_identity::{CertificateSource, GatewayError};
 use postern_model::ResourceId;
 use tokio::signal::unix::{SignalKind, signal};
@@ -97,7 +97,7 @@ pub(crate) fn run(arguments: AgentArguments) -> anyhow::Result<ExitCode> {
                 issued.map_err(|error| GatewayError::Refused(format!("{error:#}")))
             }
         });
-        let (stop, stopped) = watch::channel(false);
+        let (stop, stopped) = watch::channel(Stopping::No);
         let mut workers = JoinSet::new();
         for settings in all {
             let (certificates, stopped) = (Arc::clone(&certificates), stopped.clone());
@@ -109,12 +109,12 @@ pub(crate) fn run(arguments: AgentArguments) -> anyhow::Result<ExitCode> {
             _ = terminate.recv() => {}
             stopped = tokio::signal::ctrl_c() => stopped?,
             Some(ended) = workers.join_next() => {
-                stop.send_replace(true);
+                stop.send_replace(Stopping::Now);
                 let status = ended??;
                 bail!("a worker ended by itself with {status}");
             }
         }
-        stop.send_replace(true);
+        stop.send_replace(Stopping::Now);
         while let Some(ended) = workers.join_next().await {
             ended??;
         }
@@ -147,7 +147,7 @@ pub(crate) fn worker_settings(bootstrap: &Bootstrap, name: String, address: Stri
 pub(crate) async fn start_worker(
     settings: &WorkerSettings,
     certificates: Arc<dyn CertificateSource>,
-    stop: watch::Receiver<bool>,
+    stop: watch::Receiver<Stopping>,
 ) -> std::io::Result<std::process::ExitStatus> {
     let program = std::env::current_exe()?;
     let mut command = in_own_namespaces(&program, settings);

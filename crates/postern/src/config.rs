@@ -14,12 +14,14 @@ mod issuer;
 mod outbound;
 mod place;
 mod proxy;
+mod tasks;
 
 pub(crate) use dns::DnsConfig;
 pub(crate) use issuer::IssuerConfig;
 pub(crate) use outbound::OutboundConfig;
 pub(crate) use place::{Link, PlaceConfig};
 pub(crate) use proxy::ProxyConfig;
+pub(crate) use tasks::TasksConfig;
 
 /// Beyond a thousand times the documented numbers nobody is throttled.
 const MOST_PERCENT: u32 = 100_000;
@@ -49,6 +51,8 @@ pub(crate) struct Config {
     pub(crate) service_tags: ServiceTagsConfig,
     /// Whom the server may call, and how it is seen then.
     pub(crate) outbound: OutboundConfig,
+    /// Who carries runs out.
+    pub(crate) tasks: TasksConfig,
     /// Whom people sign in with.
     #[serde(rename = "issuer")]
     pub(crate) issuers: Vec<IssuerConfig>,
@@ -323,6 +327,7 @@ impl Config {
     /// What the types cannot say.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
         self.access.settings()?;
+        self.tasks.check()?;
         ensure!(!self.server.listen.is_empty(), "server.listen must name at least one address");
         check_suffix(&self.server.suffix)?;
         for name in [Some(&self.server.first_registry), self.server.default_registry.as_ref()].into_iter().flatten() {

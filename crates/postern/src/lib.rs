@@ -29,6 +29,7 @@ mod server;
 mod sockets;
 mod sweep;
 mod trust;
+mod workers;
 mod workload;
 
 /// Method and path of every operation that is the binary's own: the API of decisions, health and metrics, and what is served beside it.

@@ -33,6 +33,7 @@ use crate::places::Places;
 use crate::proxies::Proxies;
 use crate::server::{Bounds, Counted, Names, Operations, Routers, Server, Sources, bind};
 use crate::sweep::Sweep;
+use crate::workers::Workers;
 use crate::{environment, first_start, runtime, say};
 
 /// A folder that clients can be given as their certificate folder: nothing else is in it.
@@ -312,7 +313,19 @@ impl Running {
             sources: Sources::new(config.limits.connections_per_source),
         };
         let patience = Duration::from_secs(config.server.shutdown_seconds);
-        let carrying_out = tokio::spawn(postern_arm::carry_out(arm, stopped.clone()));
+        let workers = Workers {
+            runs: runs.clone(),
+            identity: Arc::clone(&identity),
+            directory: directory.clone(),
+            bootstrap: bootstrap.clone(),
+            config: config.tasks.clone(),
+            folder: config.tasks.folder(folder)?,
+            stop: stopped.clone(),
+        };
+        let imports = postern_arm::carry_out(arm, stopped.clone());
+        let carrying_out = tokio::spawn(async {
+            tokio::join!(imports, workers.attend());
+        });
         let serving = tokio::spawn(listeners.serve(Arc::new(server), stopped, patience));
         let interval = Duration::from_secs(config.limits.collection_interval_seconds);
         let sweep = Sweep {

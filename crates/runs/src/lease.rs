@@ -139,6 +139,28 @@ impl Runs {
         }
     }
 
+    /// Waits until a run waits for a worker: of the agent pool with this uid, or of the shared pool.
+    pub async fn wanted(&self, pool: Option<Uuid>) {
+        let mut changes = self.0.store.jobs().changes();
+        loop {
+            changes.mark_unchanged();
+            let jobs = self.0.store.jobs();
+            let waits = match pool {
+                None => jobs.is_due::<SharedRun>(None).await,
+                Some(uid) => jobs.is_due::<PoolRun>(Some(&uid.to_string())).await,
+            };
+            match waits {
+                Ok(true) => return,
+                Ok(false) => {}
+                Err(error) => tracing::error!(error = %error, "whether runs wait cannot be found out"),
+            }
+            tokio::select! {
+                _ = changes.changed() => {}
+                () = tokio::time::sleep(LOOK_AGAIN) => {}
+            }
+        }
+    }
+
     async fn take(&self, pool: &Pool, worker: &str) -> Result<Option<Held>, RunsError> {
         let jobs = self.0.store.jobs();
         Ok(match pool {

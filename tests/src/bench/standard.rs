@@ -52,6 +52,8 @@ pub struct Setup {
     pub log: String,
     /// Sections `[[issuer]]`, as they are.
     pub issuers: String,
+    /// Lines of its section `[tasks]`, and what belongs to it.
+    pub tasks: String,
 }
 
 impl Default for Setup {
@@ -64,6 +66,7 @@ impl Default for Setup {
             outbound: String::new(),
             log: String::new(),
             issuers: String::new(),
+            tasks: String::new(),
         }
     }
 }

@@ -144,13 +144,13 @@ fn leg(number: usize) -> String {
 
 /// The server's configuration: where it listens, what its networks are, and where names lead.
 pub(super) fn configuration(
-    Setup { places, access, limits, throttling, outbound, log, issuers }: &Setup,
+    Setup { places, access, limits, throttling, outbound, log, issuers, tasks }: &Setup,
     subscription: &str,
 ) -> String {
     let mut text = format!(
         "[server]\nlisten = ['{PUBLIC}:{PORT}', '[{PUBLIC_V6}]:{PORT}', '127.0.0.1:{PORT}']\nsuffix = '{SUFFIX}'\n\
          subscription_id = '{subscription}'\n\n\
-         [dns]\nlisten = ['{PUBLIC}:53']\npublic_addresses = ['{PUBLIC}', '{PUBLIC_V6}']\n\n[access]\n{access}\n\n[limits]\n{limits}\n\n[throttling]\n{throttling}\n\n[outbound]\n{outbound}\n\n[log]\n{log}\n\n{issuers}\n\n"
+         [dns]\nlisten = ['{PUBLIC}:53']\npublic_addresses = ['{PUBLIC}', '{PUBLIC_V6}']\n\n[access]\n{access}\n\n[limits]\n{limits}\n\n[throttling]\n{throttling}\n\n[outbound]\n{outbound}\n\n[log]\n{log}\n\n[tasks]\n{tasks}\n\n{issuers}\n\n"
     );
     for (number, place) in places.iter().enumerate() {
         let Spec { name, addresses, by, .. } = place;

@@ -31,6 +31,8 @@ const CAPABILITIES: [&str; 11] = [
 const MAX_PROCESSES: u64 = 4096;
 /// Largest file of users and groups that is looked at.
 const MAX_USERS_BYTES: u64 = 1 << 20;
+/// Longest name of a machine. Source: Linux, `__NEW_UTS_LEN`.
+const MAX_HOST_CHARS: usize = 64;
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// What a container sees of the kernel that is not its own.
 const MASKED: [&str; 8] = [
@@ -47,8 +49,10 @@ const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
 
 /// A container that a step runs.
 pub(crate) struct Container<'a> {
-    /// The step's id.
+    /// The step's id: what the container calls itself. Anything may be in it.
     pub(crate) id: &'a str,
+    /// The step's place among the steps: what it is called here.
+    pub(crate) number: usize,
     /// The image, which must be here.
     pub(crate) image: &'a str,
     /// What takes the place of the image's command.
@@ -98,11 +102,11 @@ impl RunEngine {
         let mut mount = self.buildah("mount");
         mount.arg(&working);
         let root = PathBuf::from(answer(mount).await?.trim());
-        let bundle = self.folder.join(format!("bundle-{}", container.id));
+        let bundle = self.folder.join(format!("bundle-{}", container.number));
         fs::create_dir_all(&bundle)?;
         let described = self.describe(container, &config, &root, &bundle, network)?;
         fs::write(bundle.join("config.json"), described.to_string())?;
-        let name = format!("postern-{}-{}", self.name, container.id);
+        let name = format!("postern-{}-{}", self.name.replace('/', "-"), container.number);
         let mut run = self.runc();
         run.args(["run", "--bundle"]).arg(&bundle).arg(&name);
         let ended = logged(run, log).await;
@@ -145,9 +149,10 @@ impl RunEngine {
     async fn image_config(&self, image: &str) -> Result<ImageConfig, EngineError> {
         let bad = |why: &str| EngineError::BadImage { image: image.to_owned(), why: why.to_owned() };
         let mut inspect = self.buildah("inspect");
-        inspect.args(["--type", "image", "--format", "{{json .OCIv1.Config}}", image]);
+        inspect.args(["--type", "image", image]);
         let told: Value =
             serde_json::from_str(&answer(inspect).await?).map_err(|_| bad("its configuration cannot be read"))?;
+        let told = told.pointer("/OCIv1/config").unwrap_or(&Value::Null);
         let texts = |key: &str| -> Vec<String> {
             let values = told.get(key).and_then(Value::as_array).into_iter().flatten();
             values.filter_map(|value| value.as_str().map(str::to_owned)).collect()
@@ -222,10 +227,10 @@ impl RunEngine {
                 "noNewPrivileges": true,
             },
             "root": {"path": root, "readonly": false},
-            "hostname": container.id,
+            "hostname": container.id.chars().take(MAX_HOST_CHARS).collect::<String>(),
             "mounts": mounts,
             "linux": {
-                "cgroupsPath": format!("{}/{}", self.control_group(), container.id),
+                "cgroupsPath": format!("{}/step-{}", self.control_group(), container.number),
                 "resources": {
                     "memory": {"limit": container.limits.memory_bytes, "swap": container.limits.memory_bytes},
                     "cpu": {"quota": container.limits.cpu_quota(), "period": CPU_PERIOD},

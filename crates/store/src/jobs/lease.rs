@@ -108,8 +108,9 @@ impl Jobs {
         .await
     }
 
-    async fn take_row<K: JobKind>(&self, holder: &str, subject: Option<&str>) -> Result<Option<SqliteRow>, StoreError> {
-        let is_due: Option<i64> = sqlx::query_scalar(
+    /// Whether a job of this kind, and of this subject if one is named, waits for somebody to take it.
+    pub async fn is_due<K: JobKind>(&self, subject: Option<&str>) -> Result<bool, StoreError> {
+        let due: Option<i64> = sqlx::query_scalar(
             "SELECT due FROM jobs WHERE kind = $1 AND due <= $2 AND ($3 IS NULL OR subject = $3) LIMIT 1",
         )
         .bind(K::NAME)
@@ -117,7 +118,11 @@ impl Jobs {
         .bind(subject)
         .fetch_optional(self.0.database.read())
         .await?;
-        if is_due.is_none() {
+        Ok(due.is_some())
+    }
+
+    async fn take_row<K: JobKind>(&self, holder: &str, subject: Option<&str>) -> Result<Option<SqliteRow>, StoreError> {
+        if !self.is_due::<K>(subject).await? {
             return Ok(None);
         }
         let (inner, holder, subject) = (Arc::clone(&self.0), holder.to_owned(), subject.map(str::to_owned));
