@@ -153,13 +153,13 @@ fn listed(call: &Call, scope: &ResourceId, resource_type: &str) -> Result<Reply,
 pub(crate) async fn children(call: &Call, parent: &ResourceId, kind: &str) -> Result<Reply, ArmError> {
     let parent_type = type_of(parent)?;
     let resource_type = format!("{parent_type}/{kind}");
-    if resource_type.eq_ignore_ascii_case(postern_access::RUNS) {
-        return runs::list(call, parent).await;
-    }
     if resource_type.eq_ignore_ascii_case("Microsoft.Network/locations/serviceTags") {
         return crate::service_tags::list(call, parent);
     }
     call.authorize(&format!("{resource_type}/read"), parent)?;
+    if resource_type.eq_ignore_ascii_case(postern_access::RUNS) {
+        return runs::list(call, parent).await;
+    }
     let registry = call.state.directory.resource(parent).filter(|resource| resource.id.is_type(types::REGISTRIES));
     if let Some(registry) = &registry
         && kind.eq_ignore_ascii_case("listUsages")

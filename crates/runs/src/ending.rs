@@ -2,7 +2,6 @@
 
 use postern_model::{RegistryUid, ResourceUid};
 use postern_store::{Canceling, JobState, Run, RunEnding, RunStatus};
-use uuid::Uuid;
 
 use crate::lease::Held;
 use crate::schedule::{kind_of, registry_of};
@@ -90,7 +89,10 @@ impl Runs {
                 _ if run.has_effects => (RunStatus::Error, "the worker went away after it had pushed."),
                 _ => (RunStatus::Error, "the workers that had it went away."),
             };
-            self.end_unheld(&run, status, why).await?;
+            // One that cannot be ended is not in the way of the others.
+            if let Err(error) = self.end_unheld(&run, status, why).await {
+                tracing::error!(error = %error, run.id = %run.number, registry.uid = %run.registry, "a run cannot be ended");
+            }
         }
         Ok(())
     }
@@ -118,8 +120,11 @@ impl Runs {
     /// When the store fails.
     pub async fn registry_removed(&self, registry: RegistryUid) -> Result<(), RunsError> {
         self.call_off_where(|run| run.registry == registry, "its registry was deleted.").await?;
-        let left: Vec<Uuid> = self.open_of(|run| run.registry == registry).await?.iter().map(|run| run.uid).collect();
-        locked(&self.0.logs).retain(|uid, _| !left.contains(uid));
+        // Those that workers have: nothing that they hold is worth anything any more.
+        for run in self.open_of(|run| run.registry == registry).await? {
+            locked(&self.0.logs).remove(&run.uid);
+            self.0.directory.close_run(&run_id(&registry_of(&kind_of(&run)?)?, run.number));
+        }
         Ok(())
     }
 
