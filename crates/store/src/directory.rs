@@ -225,10 +225,9 @@ impl Directory {
 
     /// A resource as the caller of a connection; also a run that is no resource, as long as it goes on.
     pub fn workload(&self, id: &ResourceId) -> Option<Workload> {
-        if id.is_type(RUNS) {
-            return self.0.runs.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned();
-        }
-        self.estate().workload(id)
+        let open =
+            id.is_type(RUNS).then(|| self.0.runs.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned());
+        open.flatten().or_else(|| self.estate().workload(id))
     }
 
     /// A run without a task goes on: from now on it can prove to be itself.

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use postern_access::{PolicyDate, Settings};
+use postern_access::{PolicyDate, RUNS, Settings, Workload};
 use postern_estate::import::Target;
 use postern_identity::{FirstPartyService, Gateway, GatewayError};
-use postern_model::{CorrelationId, ResourceId, Secret};
+use postern_model::{CorrelationId, ResourceId, ResourceUid, Secret};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -251,6 +251,26 @@ impl Stage {
     pub(super) async fn gateway(&self, resource: &str, place: Place) -> anyhow::Result<Gateway> {
         let admin = AdminClient::connect(&self.folder).await?;
         workload::gateway(admin, self.id(resource)?, Some(place.address())).await
+    }
+
+    /// A gateway for a run without a task: it is no resource, and proves to be itself as long as it goes on.
+    pub(super) async fn run_gateway(&self, run: &str, place: Place) -> anyhow::Result<Gateway> {
+        let (id, uid) = (self.id(run)?, ResourceUid(environment::random().uuid()));
+        self.running.directory.open_run(Workload {
+            resource_type: RUNS.into(),
+            resource: id.clone(),
+            uid,
+            identities: Vec::new(),
+        });
+        let identity = Arc::clone(&self.running.identity);
+        let issue = move |request: String| {
+            let (identity, id) = (Arc::clone(&identity), id.clone());
+            async move {
+                let issued = identity.run_certificate((&id, uid), &request, environment::clock().now());
+                issued.map_err(|error| GatewayError::Refused(error.to_string()))
+            }
+        };
+        workload::gateway_with(self.bootstrap(), Arc::new(issue), Some(place.address())).await
     }
 
     /// A gateway for a service of the server itself. Its certificate is made inside the process: no API issues one.

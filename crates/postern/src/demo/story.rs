@@ -198,7 +198,7 @@ async fn tasks(stage: &mut Stage) -> anyhow::Result<()> {
     stage.set("tasks policy true");
     pull_as(stage, OWN, TASK).await?;
     pull_as(stage, "task, user identity", SHARED_TASK).await?;
-    let run = stage.gateway(QUICK_RUN, Place::Cloud).await?;
+    let run = stage.run_gateway(QUICK_RUN, Place::Cloud).await?;
     pull_through(stage, "quick run", &run, Proof::None).await?;
     drop(run);
     Ok(())
