@@ -215,3 +215,50 @@ steps:
         drop(bench);
     });
 }
+
+/// The documents' first scenario: an agent pool in a virtual network with a private endpoint builds for a registry that nobody outside
+/// reaches, by the endpoint's address; and the seeds' last section, the other way around: the workers' own address in a rule.
+#[test]
+fn an_agent_pool_builds_behind_the_wall() {
+    bench::inside(|| {
+        let subnet = Bench::subnet("vnet-a");
+        let tasks = format!(
+            "{SHARED_POOL}\n\n[[tasks.subnet]]\nid = '{subnet}'\nnamespace = '/run/netns/vnet-a'\nserver = '10.0.0.10:443'"
+        );
+        let (bench, az, containers, _layout) = scene(Setup { tasks, ..Setup::default() });
+        let registry = az.run("az acr show --name myregistry --query id -o tsv");
+        let connection = serde_json::json!({"properties": {
+            "privateEndpoint": {"id": Bench::endpoint("vnet-a")},
+            "privateLinkServiceConnectionState": {"status": "Approved"},
+        }});
+        bench.admin().send("PUT", &format!("{registry}/privateEndpointConnections/vnet-a"), Some(&connection));
+        let network = subnet.split("/subnets/").next().unwrap_or_default();
+        let documents = [
+            (
+                network,
+                serde_json::json!({"location": "eastus", "properties": {"addressSpace": {"addressPrefixes": ["10.0.0.0/16"]}}}),
+            ),
+            (&subnet, serde_json::json!({"properties": {"addressPrefix": "10.0.0.0/24"}})),
+        ];
+        for (id, document) in documents {
+            bench.admin().send("PUT", id, Some(&document));
+        }
+        let folder = containers.scratch().join("context");
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("Dockerfile"), format!("FROM {HOST}/base:1\nRUN [\"/bin/cat\", \"/message\"]\n"))
+            .unwrap();
+        let build = |rest: &str| {
+            format!("cd {}; az acr build --registry myregistry {rest} --file Dockerfile .", folder.display())
+        };
+        has(&fails(&az, &build("--image outside:1")), &["failed to login", "403"]);
+        az.run(&format!(
+            "az acr agentpool create --name mypool --registry myregistry --tier S2 --subnet-id {subnet} --count 2 --output none"
+        ));
+        let log = works(&az, &build("--agent-pool mypool --image myimage:v1"));
+        has(&log, &["Successfully pushed image: myregistry.azurecr.io/myimage:v1", "was successful after"]);
+        assert_eq!(tags(&az, "myimage"), serde_json::json!(["v1"]));
+        // The shared pool's own address, which is not the caller's.
+        az.run("az acr network-rule add --name myregistry --ip-address 192.0.2.40 --output none");
+        has(&works(&az, &build("--image outside:1")), &["was successful after"]);
+    });
+}
