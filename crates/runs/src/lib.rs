@@ -21,6 +21,7 @@ mod mask;
 mod request;
 mod schedule;
 mod show;
+mod timers;
 mod upkeep;
 
 #[cfg(test)]
@@ -87,6 +88,8 @@ struct Inner {
     seen: Mutex<HashMap<Option<Uuid>, Timestamp>>,
     /// The runs whose log says what they wait for.
     told: Mutex<HashSet<Uuid>>,
+    /// Up to when schedules were looked at, in seconds since 1970.
+    timers: Mutex<Option<i64>>,
 }
 
 /// A job to carry a run out.
@@ -140,6 +143,7 @@ impl Runs {
             logs: Mutex::default(),
             seen: Mutex::default(),
             told: Mutex::default(),
+            timers: Mutex::default(),
         }));
         for run in runs.0.store.runs().open().await? {
             runs.announce(&run)?;

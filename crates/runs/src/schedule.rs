@@ -88,6 +88,14 @@ pub struct Prepared {
     run_type: &'static str,
     context: Option<String>,
     archived: bool,
+    key: Option<String>,
+}
+
+impl Prepared {
+    /// Asked for twice under the same key it is one run.
+    pub(crate) fn under(self, key: String) -> Self {
+        Self { key: Some(key), ..self }
+    }
 }
 
 impl Runs {
@@ -182,6 +190,7 @@ impl Runs {
             run_type,
             context,
             archived: asked.common.is_archive_enabled.unwrap_or(false),
+            key: None,
         })
     }
 
@@ -192,7 +201,7 @@ impl Runs {
     pub async fn begin(&self, prepared: Prepared) -> Result<Run, RunsError> {
         let cannot = |_| RunsError::invalid("The request cannot be kept.");
         let uid = self.0.random.uuid();
-        let Prepared { registry, kept, kind, task, pool, run_type, context, archived } = prepared;
+        let Prepared { registry, kept, kind, task, pool, run_type, context, archived, key } = prepared;
         let new = NewRun {
             registry,
             uid,
@@ -205,10 +214,14 @@ impl Runs {
         };
         let runs = self.0.store.runs();
         let job = RunJob { run: uid };
-        let run = match new.pool.as_ref().map(|(_, pool)| pool.to_string()) {
-            Some(pool) => runs.schedule(new, NewJob::<PoolRun>::new(pool, job)).await?,
-            None => runs.schedule(new, NewJob::<SharedRun>::new(registry.to_string(), job)).await?,
+        let run = if let Some(pool) = new.pool.as_ref().map(|(_, pool)| pool.to_string()) {
+            let job = NewJob::<PoolRun>::new(pool, job);
+            runs.schedule(new, key.into_iter().fold(job, NewJob::key)).await?
+        } else {
+            let job = NewJob::<SharedRun>::new(registry.to_string(), job);
+            runs.schedule(new, key.into_iter().fold(job, NewJob::key)).await?
         };
+        let run = run.ok_or_else(|| RunsError::Conflict("The run was asked for before.".into()))?;
         // A worker may have it already, and does not need this before its first step.
         self.announce(&run)?;
         tracing::info!(run.id = %run.number, run.kind = run_type, registry.uid = %registry, "a run is queued");

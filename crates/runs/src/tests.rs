@@ -1,6 +1,7 @@
 mod agents;
 mod asked;
 mod files;
+mod timers;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};

@@ -28,6 +28,9 @@ impl Runs {
             if let Err(error) = self.look_after().await {
                 tracing::error!(error = %error, "runs cannot be looked after");
             }
+            if let Err(error) = self.fire_timers().await {
+                tracing::error!(error = %error, "tasks cannot be run at their times");
+            }
             tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => return,
                 () = tokio::time::sleep(INTERVAL) => {}

@@ -265,8 +265,9 @@ impl Runs {
         Contexts::new(Arc::clone(&self.0))
     }
 
-    /// Makes a run and the job to carry it out. It lasts when this returns, and its log is there.
-    pub async fn schedule<K: JobKind>(&self, new: NewRun, job: NewJob<K>) -> Result<Run, StoreError> {
+    /// Makes a run and the job to carry it out; none where there is a job of this key already. It lasts when this returns, and its log is
+    /// there.
+    pub async fn schedule<K: JobKind>(&self, new: NewRun, job: NewJob<K>) -> Result<Option<Run>, StoreError> {
         check_size(new.document.len(), MAX_DOCUMENT_BYTES)?;
         check_size(new.order.expose().len(), MAX_ORDER_BYTES)?;
         let sealed = self.0.sealer.seal(&purpose(new.uid), new.order.expose().as_bytes())?;
@@ -284,7 +285,10 @@ impl Runs {
             .fetch_one(&mut *transaction)
             .await?;
             let number = RunNumber::of_row(number)?;
-            let job = prepared.insert(&mut transaction, now).await?.id;
+            let job = prepared.insert(&mut transaction, now).await?;
+            if !job.is_new {
+                return Ok(None);
+            }
             let row = sqlx::query(
                 "INSERT INTO runs (registry, number, uid, job, task, task_uid, pool, pool_uid, kind, status, created, updated, \
                  archived, has_effects, findings, context, sealed, document) \
@@ -293,7 +297,7 @@ impl Runs {
             .bind(&registry)
             .bind(number.row())
             .bind(new.uid.to_string())
-            .bind(job.to_string())
+            .bind(job.id.to_string())
             .bind(new.task.as_ref().map(|(name, _)| name))
             .bind(new.task.as_ref().map(|(_, uid)| uid.to_string()))
             .bind(new.pool.as_ref().map(|(name, _)| name))
@@ -312,7 +316,7 @@ impl Runs {
             blocking(move || folder.create_log(uid, number)).await?;
             transaction.commit().await?;
             inner.announce_jobs();
-            Ok(run)
+            Ok(Some(run))
         })
         .await
     }
