@@ -19,6 +19,9 @@ const WAIT_SECONDS: u32 = 20;
 /// After the server could not be asked.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// Folders of runs, below the worker's own.
+pub(crate) const RUNS: &str = "runs";
+
 /// What a worker is made of.
 pub(crate) struct AgentOptions {
     /// What it calls itself.
@@ -58,6 +61,12 @@ impl Agent {
         let AgentOptions { name, connection, certificates, folder, network, unsafe_builds, memory_bytes, idle } =
             options;
         std::fs::create_dir_all(&folder)?;
+        // Of a worker that was killed: nobody else has this folder.
+        if let Err(error) = std::fs::remove_dir_all(folder.join(RUNS))
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            return Err(error.into());
+        }
         let gateway = connection.gateway(certificates, None, true).await?;
         let server = Server::new(&connection, &gateway)?;
         let engine = Engine::probe(&folder, network, unsafe_builds).await;

@@ -11,6 +11,7 @@ mod network;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -67,7 +68,7 @@ pub(crate) struct RunEngine {
 
 /// What a run's tools are told.
 pub(crate) struct Settings<'a> {
-    /// The run's name.
+    /// Its control group, below that of all workers.
     pub(crate) name: &'a str,
     /// Whose layers it may find again.
     pub(crate) cache: &'a str,
@@ -103,7 +104,7 @@ impl Engine {
             if network == NetworkMode::Isolated {
                 PrivateNetwork::new().await.map_err(|error| format!("a network for a run cannot be made: {error}"))?;
             }
-            if let Err(error) = bundle::try_runc(folder).await {
+            if let Err(error) = bundle::try_runc(folder, &control_group(&format!("{}/trial", group_of(folder)))).await {
                 if !unsafe_builds {
                     return Err(format!("runc cannot run a container here: {error}"));
                 }
@@ -199,10 +200,20 @@ impl Engine {
     }
 }
 
-/// The control group that everything of a run is in, by its worker's name or its own.
-pub(crate) fn control_group(name: &str) -> String {
-    format!("/postern/{name}")
+/// The name of a worker's control group: another one for each folder of each server on the machine, and the same after a restart.
+pub(crate) fn group_of(folder: &Path) -> String {
+    let mut hasher = DefaultHasher::new();
+    folder.hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
 }
+
+/// The control group that everything of a worker is in, or of one of its runs.
+pub(crate) fn control_group(name: &str) -> String {
+    format!("{CONTROL_GROUPS}/{name}")
+}
+
+/// Control groups of all workers are below this.
+const CONTROL_GROUPS: &str = "/postern";
 
 impl RunEngine {
     /// A buildah command, which sees nothing of the machine's settings.

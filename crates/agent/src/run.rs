@@ -17,8 +17,8 @@ use postern_tasks::order::{BeatRequest, Leased, RunEnd, RunOrder, RunReport, Wor
 use postern_tasks::{Inputs, Needs, Plan, needs, plan};
 use tokio::sync::{OnceCell, watch};
 
-use crate::agent::{Agent, Told};
-use crate::engine::{EngineError, NetworkMode, PrivateNetwork, RunEngine, Settings};
+use crate::agent::{Agent, RUNS, Told};
+use crate::engine::{EngineError, NetworkMode, PrivateNetwork, RunEngine, Settings, group_of};
 use crate::folder::RunFolder;
 use crate::log::Log;
 use crate::login::{Logins, log_in};
@@ -208,7 +208,7 @@ impl Site {
         effects: Arc<AtomicBool>,
     ) -> Result<Self, GatewayError> {
         let name = format!("{}-{}", order.registry_name, order.run_id);
-        let folder = RunFolder::new(&agent.folder.join("runs"), &name)?;
+        let folder = RunFolder::new(&agent.folder.join(RUNS), &name)?;
         let authorities = folder.path("authorities.crt");
         let mut trusted = agent.connection.ca_pem.clone().into_bytes();
         if let Some(system) = SYSTEM_AUTHORITIES.iter().find_map(|path| fs::read(path).ok()) {
@@ -237,7 +237,7 @@ impl Site {
         };
         let (temporary, home) = (folder.temporary(), folder.home());
         let engine = agent.engine.for_run(&Settings {
-            name: &format!("{}/{name}", agent.name),
+            name: &format!("{}/{name}", group_of(&agent.folder)),
             cache: &cache_of(&order),
             folder: &temporary,
             credentials: &folder.config(),

@@ -24,7 +24,7 @@ use tokio::process::Command;
 use tokio::sync::{Mutex, mpsc, watch};
 
 use crate::agent::{Agent, AgentOptions};
-use crate::engine::{control_group, remove_control_groups};
+use crate::engine::{control_group, group_of, remove_control_groups};
 use crate::{Connection, NetworkMode};
 
 /// Longest line between a worker and whoever issues its certificates.
@@ -96,6 +96,9 @@ pub async fn supervise(
     certificates: Arc<dyn CertificateSource>,
     mut stop: watch::Receiver<Stopping>,
 ) -> io::Result<ExitStatus> {
+    let group = control_group(&group_of(&settings.folder));
+    // Of one that was killed together with whoever attended to it.
+    remove_control_groups(&group);
     let mut child = program.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     let (Some(mut input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
         return Err(io::Error::other("a worker has no input or no output"));
@@ -137,7 +140,7 @@ pub async fn supervise(
     let ended = child.wait().await;
     reading.abort();
     // Processes and mounts went with it; these do not.
-    remove_control_groups(&control_group(&settings.name));
+    remove_control_groups(&group);
     ended
 }
 

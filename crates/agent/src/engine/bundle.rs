@@ -289,12 +289,11 @@ fn open_inside(root: &Path, file: &str) -> io::Result<OwnedFd> {
 }
 
 /// Runs the smallest container there is: one whose program is not there. runc has then made all of it but that.
-pub(super) async fn try_runc(folder: &Path) -> Result<(), String> {
+pub(super) async fn try_runc(folder: &Path, group: &str) -> Result<(), String> {
     let bundle = folder.join("runc-trial");
     let root = bundle.join("root");
     let trial = async {
         fs::create_dir_all(root.join("proc")).map_err(|error| error.to_string())?;
-        let group = "/postern/trial";
         let config = json!({
             "ociVersion": "1.0.2",
             "process": {"terminal": false, "user": {"uid": 0, "gid": 0}, "args": ["/none"], "cwd": "/", "noNewPrivileges": true},
@@ -318,12 +317,13 @@ pub(super) async fn try_runc(folder: &Path) -> Result<(), String> {
     tried
 }
 
-/// Control groups stay behind when what was in them has gone.
+/// Control groups stay behind when what was in them has gone. That of all workers goes with the last of them.
 pub(crate) fn remove_control_groups(group: &str) {
     let base = Path::new("/sys/fs/cgroup");
     let hierarchies = fs::read_dir(base).into_iter().flatten().flatten().map(|entry| entry.path());
     for hierarchy in hierarchies.filter(|path| path.is_dir()).chain([base.to_path_buf()]) {
         remove_tree(&hierarchy.join(group.trim_start_matches('/')));
+        let _ = fs::remove_dir(hierarchy.join(super::CONTROL_GROUPS.trim_start_matches('/')));
     }
 }
 
