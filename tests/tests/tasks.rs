@@ -2,12 +2,17 @@
 #![expect(clippy::indexing_slicing, reason = "a failed expectation is a failed test, also in what the tests share")]
 
 use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use postern_tests::bench::{self, Bench, Setup};
 use postern_tests::{Az, Containers, Layout};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 const HOST: &str = "myregistry.azurecr.io";
+/// A run of these tests takes seconds, and half a minute more when its worker is gone.
+const RUN_LIMIT: Duration = Duration::from_secs(100);
 const TOKEN_USER: &str = "00000000-0000-0000-0000-000000000000";
 /// Workers of the shared pool are a machine of their own.
 const SHARED_POOL: &str = "namespace = '/run/netns/shared-pool'\nserver = '198.18.0.10:443'\nmemory_mib = 256";
@@ -111,11 +116,16 @@ fn the_documents_purge_task_follows_the_policy() {
 
         bench.set_access("policy_date = 'current'");
         let refused = "failed to get ACR refresh token, exchange API response code: 403 Forbidden";
-        has(&fails(&az, run), &[refused, "failed after"]);
+        let log = fails(&az, run);
+        let because = "refused this by its network layer:";
+        has(
+            &log,
+            &[refused, because, "networkRuleBypassAllowedForTasks is unset", "Fix:", "postern explain", "failed after"],
+        );
         az.run(ALLOW_TASKS);
         has(&works(&az, run), &["was successful after"]);
         az.run("az acr update -n myregistry --allow-trusted-services false --output none");
-        has(&fails(&az, run), &[refused]);
+        has(&fails(&az, run), &[refused, because, "networkRuleBypassOptions"]);
 
         let runs = az.json("az acr task list-runs -r myregistry --query [].[runId,status,task] --output json");
         assert_eq!(runs.as_array().map(Vec::len), Some(4), "{runs}");
@@ -261,4 +271,87 @@ fn an_agent_pool_builds_behind_the_wall() {
         az.run("az acr network-rule add --name myregistry --ip-address 192.0.2.40 --output none");
         has(&works(&az, &build("--image outside:1")), &["was successful after"]);
     });
+}
+
+/// Waits until a run is where it should be; gives it as it is then.
+fn wait_for(az: &Az, run: &str, statuses: &[&str]) -> Value {
+    let begun = Instant::now();
+    loop {
+        let seen = az.json(&format!("az acr task show-run -r myregistry --run-id {run} --output json"));
+        if seen["status"].as_str().is_some_and(|status| statuses.contains(&status)) {
+            return seen;
+        }
+        assert!(begun.elapsed() < RUN_LIMIT, "the run is not {statuses:?}: {seen}");
+    }
+}
+
+/// The server is killed while a run goes on, and the run ends as if nothing had been; then its worker is, and the run begins again; then
+/// one that may have changed something, which does not.
+#[test]
+fn servers_and_workers_that_are_killed_lose_no_run() {
+    bench::inside(|| {
+        let (mut bench, az, containers, _layout) = scene(with(""));
+        az.run("az acr update --name myregistry --default-action Allow --output none");
+        let folder = containers.scratch().join("context");
+        fs::create_dir_all(&folder).unwrap();
+        let dockerfile = |seconds: u32| format!("FROM {HOST}/base:1\nRUN [\"/bin/sleep\", \"{seconds}\"]\n");
+        let build = |tag: &str, seconds: u32| {
+            fs::write(folder.join("Dockerfile"), dockerfile(seconds)).unwrap();
+            let script = format!("cd {}; az acr build -r myregistry --image app:{tag} --no-wait .", folder.display());
+            works(&az, &script);
+            let run = az.run("az acr task list-runs -r myregistry --query [0].runId -o tsv");
+            wait_for(&az, &run, &["Running"]);
+            run
+        };
+        let run = build("server", 8);
+        bench.crash();
+        let ended = wait_for(&az, &run, &["Succeeded", "Failed", "Error", "Timeout"]);
+        assert_eq!(ended["status"], "Succeeded", "{ended}");
+        has(&works(&az, &format!("az acr task logs -r myregistry --run-id {run}")), &["was successful after"]);
+
+        let run = build("worker", 9);
+        kill_workers();
+        let ended = wait_for(&az, &run, &["Succeeded", "Failed", "Error", "Timeout"]);
+        assert_eq!(ended["status"], "Succeeded", "{ended}");
+        let log = works(&az, &format!("az acr task logs -r myregistry --run-id {run}"));
+        has(&log, &["the run begins again", "was successful after"]);
+        assert_eq!(tags(&az, "app"), serde_json::json!(["server", "worker"]));
+
+        let step = format!("az acr run -r myregistry --cmd '{HOST}/base:1 /bin/sleep 30' --no-wait /dev/null");
+        works(&az, &step);
+        let run = az.run("az acr task list-runs -r myregistry --query [0].runId -o tsv");
+        wait_for(&az, &run, &["Running"]);
+        let begun = Instant::now();
+        while !logs(&bench.data().join("runs")).contains("Launching container with name: acb_step_0") {
+            assert!(begun.elapsed() < RUN_LIMIT, "the step does not begin");
+            std::thread::yield_now();
+        }
+        kill_workers();
+        let ended = wait_for(&az, &run, &["Succeeded", "Failed", "Error", "Timeout"]);
+        assert_eq!(ended["status"], "Error", "{ended}");
+    });
+}
+
+/// What is in all logs below a folder.
+fn logs(folder: &Path) -> String {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let each = entries.map(|entry| match entry.path() {
+        path if path.is_dir() => logs(&path),
+        path => fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default(),
+    });
+    each.collect()
+}
+
+/// Kills every worker of this machine, which is the test's own.
+fn kill_workers() {
+    let processes = fs::read_dir("/proc").expect("there are processes").flatten();
+    let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let is_worker =
+        |number: &i32| fs::read(format!("/proc/{number}/cmdline")).is_ok_and(|line| line.ends_with(b"agent-worker\0"));
+    let workers: Vec<Pid> = numbers.filter(is_worker).filter_map(Pid::from_raw).collect();
+    assert!(!workers.is_empty(), "no worker is there");
+    for worker in workers {
+        // The first to go may take the others with it.
+        let _ = kill_process(worker, Signal::KILL);
+    }
 }

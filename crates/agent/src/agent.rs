@@ -1,15 +1,18 @@
 //! The worker's loop: asks for a run, carries it out, asks for the next.
 
+use std::fs::{File, OpenOptions};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use postern_identity::{CertificateSource, Gateway, GatewayError};
 use postern_tasks::order::LeaseRequest;
+use rustix::fs::{FlockOperation, flock};
 use tokio::sync::watch;
 
 use crate::Connection;
 use crate::engine::{Engine, NetworkMode};
+use crate::folder::remove_tree;
 use crate::run;
 use crate::server::{Server, ServerError};
 use crate::worker::Stopping;
@@ -21,6 +24,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Folders of runs, below the worker's own.
 pub(crate) const RUNS: &str = "runs";
+/// The file that a worker holds as long as its folder is its.
+const LOCK: &str = "lock";
 
 /// What a worker is made of.
 pub(crate) struct AgentOptions {
@@ -51,6 +56,8 @@ pub(crate) struct Agent {
     pub(crate) folder: PathBuf,
     pub(crate) memory_bytes: u64,
     idle: Option<Duration>,
+    /// The folder is this worker's until this is dropped.
+    _own: File,
     /// The way to the server; ends with this.
     _gateway: Gateway,
 }
@@ -61,17 +68,16 @@ impl Agent {
         let AgentOptions { name, connection, certificates, folder, network, unsafe_builds, memory_bytes, idle } =
             options;
         std::fs::create_dir_all(&folder)?;
-        // Of a worker that was killed: nobody else has this folder.
-        if let Err(error) = std::fs::remove_dir_all(folder.join(RUNS))
-            && error.kind() != std::io::ErrorKind::NotFound
-        {
-            return Err(error.into());
+        let own = take_folder(folder.clone()).await?;
+        // Of a worker that was killed: nobody else has this folder. What cannot be removed takes room and nothing else.
+        if let Err(error) = remove_tree(&folder.join(RUNS)) {
+            tracing::error!(folder = %folder.display(), error = %error, "what a killed worker left cannot be removed");
         }
         let gateway = connection.gateway(certificates, None, true).await?;
         let server = Server::new(&connection, &gateway)?;
         let engine = Engine::probe(&folder, network, unsafe_builds).await;
         tracing::info!(worker = name, engine = engine.told(), "a worker is ready");
-        Ok(Self { name, connection, server, engine, folder, memory_bytes, idle, _gateway: gateway })
+        Ok(Self { name, connection, server, engine, folder, memory_bytes, idle, _own: own, _gateway: gateway })
     }
 
     /// Carries runs out, one after the other, until it is to stop. A run that is given up then is begun again by somebody else when its
@@ -103,6 +109,16 @@ impl Agent {
             }
         }
     }
+}
+
+/// Waits until no other worker has the folder: one that ends with its run may have it still.
+async fn take_folder(folder: PathBuf) -> std::io::Result<File> {
+    let taken = tokio::task::spawn_blocking(move || {
+        let lock = OpenOptions::new().write(true).create(true).truncate(false).open(folder.join(LOCK))?;
+        flock(&lock, FlockOperation::LockExclusive)?;
+        Ok(lock)
+    });
+    taken.await.map_err(std::io::Error::other)?
 }
 
 /// An error with what caused it.

@@ -11,6 +11,8 @@ use tar::{Archive, EntryType};
 const MAX_ENTRIES: usize = 200_000;
 /// Most bytes of all its files together.
 const MAX_BYTES: u64 = 8 << 30;
+/// Longest name, with what else is said of a file beside its header.
+const MAX_NAME_BYTES: u64 = 1 << 20;
 /// Deepest path.
 const MAX_DEPTH: usize = 128;
 /// How an archive begins that is compressed.
@@ -31,6 +33,9 @@ pub(crate) enum ArchiveError {
     /// Devices and the like.
     #[error("the archive holds `{0}`, which is neither a file nor a folder nor a link")]
     Special(String),
+    /// A name that nobody has.
+    #[error("the archive holds a name of more than {} KiB", MAX_NAME_BYTES >> 10)]
+    LongName,
     /// Too many files.
     #[error("the archive holds more than {MAX_ENTRIES} files")]
     TooMany,
@@ -44,12 +49,19 @@ pub(crate) enum ArchiveError {
 /// Links are made last: while files are written there is none that could lead one elsewhere.
 pub(crate) fn unpack(archive: &Path, folder: &Path) -> Result<(), ArchiveError> {
     let unreadable = ArchiveError::Unreadable;
-    let mut file = File::open(archive).map_err(unreadable)?;
-    let mut head = [0; 2];
-    let is_compressed = file.read_exact(&mut head).is_ok() && head == GZIP;
-    let file = BufReader::new(File::open(archive).map_err(unreadable)?);
-    let reader: Box<dyn Read> = if is_compressed { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
-    let mut archive = Archive::new(reader.take(MAX_BYTES + 1));
+    // Names that are too long for a header have an entry of their own, which is read into memory as a whole.
+    for entry in open(archive)?.entries().map_err(unreadable)?.raw(true) {
+        let entry = entry.map_err(unreadable)?;
+        let kind = entry.header().entry_type();
+        let is_name = kind.is_gnu_longname()
+            || kind.is_gnu_longlink()
+            || kind.is_pax_local_extensions()
+            || kind.is_pax_global_extensions();
+        if is_name && entry.size() > MAX_NAME_BYTES {
+            return Err(ArchiveError::LongName);
+        }
+    }
+    let mut archive = open(archive)?;
     let mut links = Vec::new();
     let mut bytes = 0_u64;
     for (count, entry) in archive.entries().map_err(unreadable)?.enumerate() {
@@ -97,6 +109,15 @@ pub(crate) fn unpack(archive: &Path, folder: &Path) -> Result<(), ArchiveError> 
         make_link(folder, &path, &target, kind).map_err(unreadable)?;
     }
     Ok(())
+}
+
+fn open(archive: &Path) -> Result<Archive<io::Take<Box<dyn Read>>>, ArchiveError> {
+    let mut file = File::open(archive).map_err(ArchiveError::Unreadable)?;
+    let mut head = [0; 2];
+    let is_compressed = file.read_exact(&mut head).is_ok() && head == GZIP;
+    let file = BufReader::new(File::open(archive).map_err(ArchiveError::Unreadable)?);
+    let reader: Box<dyn Read> = if is_compressed { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
+    Ok(Archive::new(reader.take(MAX_BYTES + 1)))
 }
 
 fn make_link(folder: &Path, path: &Path, target: &Path, kind: EntryType) -> io::Result<()> {

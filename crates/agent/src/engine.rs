@@ -20,7 +20,7 @@ use serde_json::json;
 use tokio::process::Command;
 
 pub(crate) use self::bundle::{Container, remove_control_groups};
-pub(crate) use self::image::{Build, EngineError, Limits};
+pub(crate) use self::image::{Build, EngineError, Limits, is_image_name};
 pub(crate) use self::network::PrivateNetwork;
 use crate::process::{answer, command};
 
@@ -50,6 +50,8 @@ pub(crate) struct Engine {
     missing: Option<String>,
     isolation: Isolation,
     driver: &'static str,
+    /// Whether this buildah keeps `RUN --mount` within its folders.
+    mounts_stay_inside: bool,
     /// Images and layers, kept from run to run.
     storage: PathBuf,
     pub(crate) network: NetworkMode,
@@ -88,12 +90,23 @@ impl Engine {
     /// Looks what there is, and tries it.
     pub(crate) async fn probe(folder: &Path, network: NetworkMode, unsafe_builds: bool) -> Self {
         let storage = folder.join("storage");
-        let mut engine = Self { missing: None, isolation: Isolation::Runc, driver: "overlay", storage, network };
+        let mut engine = Self {
+            missing: None,
+            isolation: Isolation::Runc,
+            driver: "overlay",
+            mounts_stay_inside: false,
+            storage,
+            network,
+        };
         let missing = async {
             for program in ["buildah", "runc"] {
                 let mut asked = command(program);
                 asked.arg("--version");
-                answer(asked).await.map_err(|error| format!("{error}; install {program} on the worker's machine"))?;
+                let told = answer(asked).await;
+                let told = told.map_err(|error| format!("{error}; install {program} on the worker's machine"))?;
+                if program == "buildah" {
+                    engine.mounts_stay_inside = version_of(&told).is_some_and(|version| version >= MOUNTS_STAY_INSIDE);
+                }
             }
             if !rustix::process::geteuid().is_root() {
                 return Err("the worker does not run as root, which containers with limits need here".to_owned());
@@ -218,15 +231,37 @@ const CONTROL_GROUPS: &str = "/postern";
 impl RunEngine {
     /// A buildah command, which sees nothing of the machine's settings.
     fn buildah(&self, subcommand: &str) -> Command {
-        let mut command = command("buildah");
-        command.arg(subcommand).envs(&self.environment);
+        let mut command = self.command("buildah");
+        command.arg(subcommand);
         command
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = command(program);
+        command.envs(&self.environment);
+        command
+    }
+
+    /// Whether files that steps bring along may be mounted into others (`RUN --mount`).
+    pub(crate) const fn mounts_stay_inside(&self) -> bool {
+        self.engine.mounts_stay_inside
     }
 
     /// What images from elsewhere must be signed with: nothing.
     fn policy(&self) -> PathBuf {
         self.folder.join("policy.json")
     }
+}
+
+/// The first version in which a mount of a RUN step cannot lead out of its folders.
+///
+/// Source: containers/buildah, release notes of 1.38.1: CVE-2024-11218, after CVE-2024-9675 and CVE-2024-9407 (read 2026-11).
+const MOUNTS_STAY_INSIDE: (u32, u32, u32) = (1, 38, 1);
+
+/// The version in `buildah version 1.28.2 (image-spec …)`.
+fn version_of(told: &str) -> Option<(u32, u32, u32)> {
+    let mut numbers = told.split_whitespace().nth(2)?.split(['.', '-', '+']).map_while(|part| part.parse().ok());
+    Some((numbers.next()?, numbers.next()?, numbers.next().unwrap_or(0)))
 }
 
 /// Whether layers can be laid over one another in the folder: not on every file system.

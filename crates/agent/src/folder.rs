@@ -1,6 +1,6 @@
 //! Folders of runs: private, and gone with the run.
 
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{DirBuilder, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -48,12 +48,16 @@ impl RunFolder {
 
 impl Drop for RunFolder {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.0)
-            && error.kind() != io::ErrorKind::NotFound
-        {
+        if let Err(error) = remove_tree(&self.0) {
             tracing::error!(folder = %self.0.display(), error = %error, "a run's folder cannot be removed");
         }
     }
+}
+
+/// Removes a folder that somebody else has filled: however deep it is, and nothing that is mounted in it.
+pub(crate) fn remove_tree(folder: &Path) -> io::Result<()> {
+    let ended = std::process::Command::new("rm").args(["-rf", "--one-file-system", "--"]).arg(folder).status()?;
+    if ended.success() { Ok(()) } else { Err(io::Error::other(format!("rm ended with {ended}"))) }
 }
 
 /// Writes a file that only its owner may read.

@@ -37,6 +37,9 @@ const REPORT_PAUSE: Duration = Duration::from_secs(1);
 /// Authorities that a machine trusts, where its tools look for them.
 const SYSTEM_AUTHORITIES: [&str; 2] = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"];
 
+/// What comes before the id in a refusal.
+const CORRELATION: &str = "CorrelationId:";
+
 /// What a run failed at, for people.
 pub(crate) struct Failure {
     pub(crate) end: RunEnd,
@@ -93,32 +96,26 @@ pub(crate) async fn carry_out(agent: &Agent, leased: Leased, stop: &mut watch::R
     let begun = Instant::now();
     let (log, sending) = Log::start(agent.server.clone(), lease.clone(), Arc::clone(&agent.connection.clock));
     let effects = Arc::<AtomicBool>::default();
+    let pause = Duration::from_secs(lease_seconds.into()) / BEATS_PER_LEASE;
     let mut done = Done::default();
-    let outcome = {
-        let beats = beats(&agent.server, &lease, Duration::from_secs(lease_seconds.into()) / BEATS_PER_LEASE, &effects);
-        let work = async {
-            let site = Site::new(agent, order, lease.clone(), log.clone(), Arc::clone(&effects)).await;
-            match site {
-                Ok(site) => {
-                    let worked = Cleaned::new(site).work(&mut done).await;
-                    Ok(worked)
-                }
-                Err(error) => Err(error),
-            }
-        };
-        tokio::pin!(work, beats);
-        tokio::select! {
-            worked = &mut work => Ok(worked),
-            given_up = &mut beats => Err(given_up),
-            () = tokio::time::sleep(timeout) => Err(GivenUp::TimedOut),
-            () = async { drop(stop.wait_for(|stop| *stop == Stopping::Now).await) } => Err(GivenUp::Lost),
+    let outcome = match Site::new(agent, order, lease.clone(), log.clone(), Arc::clone(&effects)).await {
+        Ok(site) => {
+            let outcome = tokio::select! {
+                worked = site.work(&mut done) => Ok(worked),
+                given_up = beats(&agent.server, &lease, pause, &effects) => Err(given_up),
+                () = tokio::time::sleep(timeout) => Err(GivenUp::TimedOut),
+                () = told_to_stop(stop) => Err(GivenUp::Lost),
+            };
+            // Whatever became of it: nothing that it began goes on when the next run begins.
+            site.end().await;
+            outcome
         }
+        Err(error) => Ok(Err(Failure::of_worker(format!("the worker could not prepare the run: {error}")))),
     };
     let seconds = begun.elapsed().as_secs();
     let (end, message) = match outcome {
-        Ok(Ok(Ok(()))) => (RunEnd::Succeeded, None),
-        Ok(Ok(Err(Failure { end, message }))) => (end, Some(message)),
-        Ok(Err(error)) => (RunEnd::Error, Some(format!("the worker could not prepare the run: {error}"))),
+        Ok(Ok(())) => (RunEnd::Succeeded, None),
+        Ok(Err(Failure { end, message })) => (end, Some(message)),
         Err(GivenUp::Canceled) => (RunEnd::Canceled, Some("the run was canceled".to_owned())),
         Err(GivenUp::TimedOut) => (RunEnd::Timeout, Some(format!("the run took longer than {}s", timeout.as_secs()))),
         Err(GivenUp::Lost) => {
@@ -133,9 +130,16 @@ pub(crate) async fn carry_out(agent: &Agent, leased: Leased, stop: &mut watch::R
     })
     .await;
     log.close();
-    sending.done().await;
     let Done { outputs, dependencies } = done;
-    report(&agent.server, &lease, &RunReport { end, message, outputs, dependencies }).await;
+    let told = async {
+        // Without the server for long, the lease is lost anyway.
+        let _ = tokio::time::timeout(REPORT_PATIENCE, sending.done()).await;
+        report(&agent.server, &lease, &RunReport { end, message, outputs, dependencies }).await;
+    };
+    tokio::select! {
+        () = told => {}
+        () = until_lost(&agent.server, &lease, pause, &effects) => {}
+    }
     tracing::info!(run.id = run_id, run.end = ?end, run.seconds = seconds, "a run has ended");
 }
 
@@ -155,6 +159,18 @@ async fn beats(server: &Server, lease: &str, pause: Duration, effects: &AtomicBo
     }
 }
 
+/// Keeps the lease of a run that has ended already, until it is lost.
+async fn until_lost(server: &Server, lease: &str, pause: Duration, effects: &AtomicBool) {
+    while !matches!(beats(server, lease, pause, effects).await, GivenUp::Lost) {}
+}
+
+/// Until the worker is to end at once. That nobody can say so any more means nothing.
+async fn told_to_stop(stop: &mut watch::Receiver<Stopping>) {
+    if stop.wait_for(|stop| *stop == Stopping::Now).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
 /// Says how a run ended until the server has heard it.
 async fn report(server: &Server, lease: &str, report: &RunReport) {
     let begun = Instant::now();
@@ -169,32 +185,6 @@ async fn report(server: &Server, lease: &str, report: &RunReport) {
                 tracing::error!(error = %Told(&error), "the end of a run was not reported");
                 return;
             }
-        }
-    }
-}
-
-/// A site whose containers, mounts and networks go away with it, also when its work is cut short.
-struct Cleaned(Option<Site>);
-
-impl Cleaned {
-    const fn new(site: Site) -> Self {
-        Self(Some(site))
-    }
-
-    async fn work(mut self, done: &mut Done) -> Result<(), Failure> {
-        let Some(site) = &self.0 else { return Ok(()) };
-        let worked = site.work(done).await;
-        if let Some(site) = self.0.take() {
-            site.end().await;
-        }
-        worked
-    }
-}
-
-impl Drop for Cleaned {
-    fn drop(&mut self) {
-        if let Some(site) = self.0.take() {
-            tokio::spawn(site.end());
         }
     }
 }
@@ -323,8 +313,22 @@ impl Site {
             Ok(logins) => Ok(logins),
             Err(error) => {
                 self.log.line(&error).await;
+                self.explain(&error.to_string()).await;
                 Err(Failure::of_run(format!("failed to login, {error}")))
             }
+        }
+    }
+
+    /// Where a registry of this server refused something and said under which id: the switch behind it, and what would change that.
+    pub(crate) async fn explain(&self, refusal: &str) {
+        let Some((_, id)) = refusal.rsplit_once(CORRELATION) else { return };
+        let id: String = id.trim_start().chars().take_while(|c| c.is_ascii_hexdigit() || *c == '-').collect();
+        if id.is_empty() {
+            return;
+        }
+        // Without the line the refusal is what it is.
+        if let Ok(Some(line)) = self.server.decision(&self.lease, &id).await {
+            self.log.line(&line).await;
         }
     }
 

@@ -135,6 +135,20 @@ impl Server {
         Ok(WorkloadCertificate { certificate_pem: issued.certificate, ca_pem: issued.ca, not_after })
     }
 
+    /// What is recorded of a decision about the run, in one line; none when there is nothing for the run's log.
+    pub(crate) async fn decision(&self, lease: &str, id: &str) -> Result<Option<String>, ServerError> {
+        #[derive(Deserialize)]
+        struct Decision {
+            line: String,
+        }
+        let request = self.request(Method::GET, &format!("runs/{lease}/decisions/{id}"));
+        match accepted(request.timeout(PATIENCE).send().await?).await {
+            Ok(answer) => read::<Decision>(answer).await.map(|decision| Some(decision.line)),
+            Err(ServerError::NotFound) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The run has ended.
     pub(crate) async fn end(&self, lease: &str, report: &RunReport) -> Result<(), ServerError> {
         let request = self.request(Method::POST, &format!("runs/{lease}/end")).json(report);

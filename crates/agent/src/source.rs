@@ -153,7 +153,8 @@ async fn clone(
         if let Some(token) = token {
             use base64::Engine as _;
             let login = base64::engine::general_purpose::STANDARD.encode(format!("x-access-token:{}", token.expose()));
-            git.env("GIT_CONFIG_COUNT", "1").env("GIT_CONFIG_KEY_0", "http.extraHeader");
+            // For this host and no other: submodules may be anywhere.
+            git.env("GIT_CONFIG_COUNT", "1").env("GIT_CONFIG_KEY_0", format!("http.{}.extraHeader", origin_of(url)));
             git.env("GIT_CONFIG_VALUE_0", format!("Authorization: Basic {login}"));
         }
         git
@@ -168,6 +169,12 @@ async fn clone(
     let commit = run(&["rev-parse", "HEAD"]).await?.trim().to_owned();
     let branch = reference.filter(|reference| *reference != commit).unwrap_or_default().to_owned();
     Ok(Revision { commit, branch, repository: url.to_owned() })
+}
+
+/// `https://host:port/` of a URL.
+fn origin_of(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("https", url));
+    format!("{scheme}://{}/", rest.split(['/', '?', '#']).next().unwrap_or_default())
 }
 
 async fn download(url: &str, file: &Path, authorities: &Path) -> Result<(), SourceError> {

@@ -8,14 +8,16 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use postern_acr::{Invocation, Output, Surroundings};
+use postern_acr::{AcrCommand, Invocation, Output, Surroundings};
 use postern_model::Secret;
 use postern_tasks::dockerfile::{self, MAX_DOCKERFILE_BYTES};
 use postern_tasks::lines::{self, BuiltImage, LogLine};
 use postern_tasks::order::{Argument, ImageDependency, ImageName, Work};
 use postern_tasks::{Outcome, Plan, PlannedStep, Settings, StepAction, StepStatus};
 
-use crate::engine::{Build, Container, EngineError, Limits};
+use tokio::sync::RwLock;
+
+use crate::engine::{Build, Container, EngineError, Limits, is_image_name};
 use crate::log::Log;
 use crate::login::Logins;
 use crate::run::{Failure, Site};
@@ -50,9 +52,17 @@ pub(crate) struct Steps<'a> {
     pub(crate) logins: &'a Logins,
 }
 
-/// What steps tell one another.
+/// What steps share.
 #[derive(Default)]
 struct Shared {
+    known: Mutex<Known>,
+    /// While an image is built, no container changes the files that it is built of: what was checked is what is used.
+    files: RwLock<()>,
+}
+
+/// What steps tell one another.
+#[derive(Default)]
+struct Known {
     /// Names of images that were built in this run: they are not looked for elsewhere.
     built: BTreeSet<String>,
     /// What each was built upon.
@@ -84,7 +94,7 @@ enum StepError {
 impl Steps<'_> {
     /// Carries them all out, or until one has failed.
     pub(crate) async fn carry_out(&self, done: &mut Done) -> Result<(), Failure> {
-        let shared = Mutex::<Shared>::default();
+        let shared = Shared::default();
         let mut order = self.plan.order.clone();
         let mut running = FuturesUnordered::new();
         let mut first_error = None;
@@ -104,8 +114,8 @@ impl Steps<'_> {
             }
         }
         drop(running);
-        let shared = shared.into_inner().unwrap_or_else(PoisonError::into_inner);
-        self.summarize(&shared, done).await;
+        let known = shared.known.into_inner().unwrap_or_else(PoisonError::into_inner);
+        self.summarize(&known, done).await;
         match first_error {
             None => Ok(()),
             Some(Failure { end, message }) => Err(Failure { end, message }),
@@ -113,7 +123,7 @@ impl Steps<'_> {
     }
 
     /// One step with its delays, attempts and repetitions.
-    async fn step(&self, step: &PlannedStep, shared: &Mutex<Shared>) -> Result<(), Failure> {
+    async fn step(&self, step: &PlannedStep, shared: &Shared) -> Result<(), Failure> {
         let (log, settings) = (&self.site.log, &step.settings);
         if settings.start_delay > 0 {
             log.line(&LogLine::StartDelay { id: &step.id, seconds: settings.start_delay }).await;
@@ -151,7 +161,7 @@ impl Steps<'_> {
         }
     }
 
-    async fn attempts(&self, step: &PlannedStep, shared: &Mutex<Shared>) -> Result<(), StepError> {
+    async fn attempts(&self, step: &PlannedStep, shared: &Shared) -> Result<(), StepError> {
         let (log, settings) = (&self.site.log, &step.settings);
         for _ in 0..=settings.repeat {
             let mut retries = settings.retries;
@@ -175,7 +185,7 @@ impl Steps<'_> {
         Ok(())
     }
 
-    async fn once(&self, step: &PlannedStep, shared: &Mutex<Shared>) -> Result<(), StepError> {
+    async fn once(&self, step: &PlannedStep, shared: &Shared) -> Result<(), StepError> {
         match &step.action {
             StepAction::Build(build) => self.build(step, build, shared).await,
             StepAction::Push(images) => self.push(images, shared).await,
@@ -197,14 +207,13 @@ impl Steps<'_> {
         Limits { cpus: own.unwrap_or(all).min(all), memory_bytes: self.site.memory_bytes }
     }
 
-    async fn build(
-        &self,
-        step: &PlannedStep,
-        build: &postern_tasks::Build,
-        shared: &Mutex<Shared>,
-    ) -> Result<(), StepError> {
+    async fn build(&self, step: &PlannedStep, build: &postern_tasks::Build, shared: &Shared) -> Result<(), StepError> {
         let (site, engine) = (self.site, self.engine()?);
+        let _files = shared.files.write().await;
         let bad = |message: String| StepError::Bad(message);
+        for tag in &build.tags {
+            check_name(tag)?;
+        }
         let context = inside(self.context, &build.context).filter(|path| path.is_dir()).ok_or_else(|| {
             bad(format!("the build's context `{}` is not a folder among the run's files", build.context))
         })?;
@@ -213,20 +222,31 @@ impl Steps<'_> {
         let (base, name) = if build.dockerfile.is_some() { (self.context, named) } else { (context.as_path(), named) };
         let text = read_inside(base, name, MAX_DOCKERFILE_BYTES)
             .map_err(|error| bad(format!("failed to read the Dockerfile `{named}`: {error}")))?;
-        let dockerfile =
-            inside(base, name).ok_or_else(|| bad(format!("the Dockerfile `{named}` is not among the run's files")))?;
         let arguments = self.build_arguments(build);
         let known =
             arguments.iter().map(|one| (one.name.clone(), one.value.expose().to_owned())).collect::<BTreeMap<_, _>>();
         site.log.line(&LogLine::Scanning).await;
         let bases = dockerfile::bases(&text, &known, build.target.as_deref())
             .map_err(|error| bad(format!("failed to scan dependencies: {error}")))?;
+        if !engine.mounts_stay_inside() && dockerfile::has_mounts(&text) {
+            return Err(bad(
+                "RUN --mount needs buildah 1.38.1 or later on the worker's machine: earlier ones let it out of its folders".into(),
+            ));
+        }
         site.log.line(&LogLine::Scanned).await;
+        if site.network.is_none() {
+            // Steps reach what the worker reaches.
+            site.effects_begin().await.map_err(|failure| StepError::Bad(failure.message))?;
+        }
+        // As it was read, under a name that means nothing.
+        let dockerfile = site.folder.temporary().join("Dockerfile");
+        std::fs::write(&dockerfile, &text).map_err(EngineError::Io)?;
         let mut dependencies = Vec::new();
         for base in bases {
             if locked(shared).built.contains(&base.image) {
                 continue;
             }
+            check_name(&base.image)?;
             engine.pull(&base.image, &site.log).await?;
             let mut image = image_name(&base.image);
             image.digest = engine.digest(&base.image).await;
@@ -273,16 +293,20 @@ impl Steps<'_> {
         given.collect()
     }
 
-    async fn push(&self, images: &[String], shared: &Mutex<Shared>) -> Result<(), StepError> {
+    async fn push(&self, images: &[String], shared: &Shared) -> Result<(), StepError> {
         let (site, engine) = (self.site, self.engine()?);
         site.effects_begin().await.map_err(|failure| StepError::Bad(failure.message))?;
         for image in images {
+            check_name(image)?;
             let mut attempt = 1;
             let digest = loop {
                 site.log.line(&LogLine::Pushing { image, attempt }).await;
                 match engine.push(image).await {
                     Ok(digest) => break digest,
-                    Err(error) => site.log.plain(&error.to_string()).await,
+                    Err(error) => {
+                        site.log.plain(&error.to_string()).await;
+                        site.explain(&error.to_string()).await;
+                    }
                 }
                 if attempt == PUSH_ATTEMPTS {
                     site.log.line(&LogLine::PushFailed).await;
@@ -299,7 +323,7 @@ impl Steps<'_> {
         Ok(())
     }
 
-    async fn command(&self, step: &PlannedStep, words: &[String], shared: &Mutex<Shared>) -> Result<(), StepError> {
+    async fn command(&self, step: &PlannedStep, words: &[String], shared: &Shared) -> Result<(), StepError> {
         let (site, settings) = (self.site, &step.settings);
         let (image, rest) = words.split_first().ok_or_else(|| StepError::Bad("the step has no command".into()))?;
         site.effects_begin().await.map_err(|failure| StepError::Bad(failure.message))?;
@@ -317,7 +341,9 @@ impl Steps<'_> {
         if !settings.mounts.is_empty() {
             return Err(StepError::Bad("volumes with secrets (`volumeMounts`) are not carried out yet".into()));
         }
+        check_name(image)?;
         let engine = self.engine()?;
+        let _files = shared.files.read().await;
         if !locked(shared).built.contains(image) {
             let mut retries = settings.download_retries;
             while let Err(error) = engine.pull(image, &site.log).await {
@@ -405,6 +431,13 @@ impl Steps<'_> {
                 return GENERAL_FAILURE;
             }
         };
+        // Both are about files of the machine.
+        if !invocation.config.is_empty() || matches!(invocation.command, AcrCommand::Login(_) | AcrCommand::Logout(_)) {
+            site.log
+                .plain("Error: a step has the logins of its run: --config, login and logout are not for steps")
+                .await;
+            return GENERAL_FAILURE;
+        }
         let registry = invocation.registry.clone().filter(|name| name.contains('.'));
         let server = match &invocation.registry {
             None => site.order.registry.clone(),
@@ -433,7 +466,7 @@ impl Steps<'_> {
     }
 
     /// What the run has made, in the log and for the server.
-    async fn summarize(&self, shared: &Shared, done: &mut Done) {
+    async fn summarize(&self, shared: &Known, done: &mut Done) {
         let log = &self.site.log;
         done.outputs.clone_from(&shared.pushed);
         done.dependencies = shared.bases.iter().flat_map(|(_, bases)| bases.iter().cloned()).collect();
@@ -462,6 +495,15 @@ impl Steps<'_> {
     }
 }
 
+/// Refuses what is not the name of an image in a registry.
+fn check_name(name: &str) -> Result<(), StepError> {
+    if is_image_name(name) {
+        return Ok(());
+    }
+    let shown: String = name.chars().filter(|c| !c.is_control()).take(200).collect();
+    Err(StepError::Bad(format!("`{shown}` is not the name of an image in a registry")))
+}
+
 /// Whether a word stands for the registry's own tool.
 fn is_acr(image: &str) -> bool {
     let tool = image.strip_prefix(ACR_IMAGE);
@@ -488,8 +530,8 @@ fn image_name(text: &str) -> ImageName {
     ImageName { registry, repository, tag, digest }
 }
 
-fn locked(shared: &Mutex<Shared>) -> std::sync::MutexGuard<'_, Shared> {
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
+fn locked(shared: &Shared) -> std::sync::MutexGuard<'_, Known> {
+    shared.known.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Output of the registry's own tool.

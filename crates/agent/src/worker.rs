@@ -178,7 +178,11 @@ pub async fn be_worker(clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> io::Re
     let (stop, stopping) = watch::channel(Stopping::No);
     tokio::spawn(listen(input, issued, stop));
     let line = Arc::new(Mutex::new((output, answers)));
-    let certificates = move |request: String| certificate(Arc::clone(&line), request);
+    let certificates = move |request: String| {
+        // An answer belongs to its request, also when whoever asked does not wait for it.
+        let asking = tokio::spawn(certificate(Arc::clone(&line), request));
+        async move { asking.await.unwrap_or(Err(GatewayError::Timeout)) }
+    };
     let connection = Connection {
         address: settings.address,
         ca_pem: settings.ca_pem,

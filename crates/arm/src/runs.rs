@@ -36,9 +36,25 @@ impl From<RunsError> for ArmError {
 
 /// `POST {registry}/scheduleRun`.
 pub(crate) async fn schedule(call: &Call, registry: &Resource) -> Result<Reply, ArmError> {
-    let caller = call.caller.principal.id;
-    let run = call.state.runs.schedule(ask(registry, call.body()?, caller)).await?;
+    let (caller, body) = (call.caller.principal.id, call.body()?);
+    may_override(call, body)?;
+    let run = call.state.runs.schedule(ask(registry, body, caller)).await?;
     Ok(Reply::ok(Runs::shown(&registry.id, &run)))
+}
+
+/// A task's steps run with its identity and its secrets. Who brings other files, or has them carried out elsewhere, says what is done with
+/// those: this is for who may write the task.
+fn may_override(call: &Call, request: &Document) -> Result<(), ArmError> {
+    let text = |value: Option<&Value>| value.and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned);
+    let Some(task) = text(request.get("taskId")).and_then(|id| id.parse::<ResourceId>().ok()) else { return Ok(()) };
+    let overrides = request.get("overrideTaskStepProperties");
+    let brings_files = ["contextPath", "file"].iter().any(|key| text(overrides.and_then(|it| it.get(*key))).is_some());
+    let pool = text(request.get("agentPoolName"));
+    let own_pool = call.state.directory.resource(&task).and_then(|task| task.text(&["agentPoolName"]));
+    if brings_files || (pool.is_some() && pool != own_pool) {
+        call.authorize(&format!("{TASKS}/write"), &task)?;
+    }
+    Ok(())
 }
 
 fn ask<'a>(registry: &'a Resource, body: &'a Document, caller: PrincipalId) -> Ask<'a> {
@@ -200,6 +216,7 @@ impl TaskRun {
         let parent = id.parent().and_then(|parent| call.state.directory.resource(&parent));
         // A patch may leave it as it is, and without a registry it is refused anyway.
         if let (Some(Value::Object(request)), Some(registry)) = (request, parent) {
+            may_override(call, request)?;
             call.state.runs.prepare(ask(&registry, request, call.caller.principal.id)).await?;
         }
         Ok(Self { tag_before })

@@ -222,6 +222,7 @@ impl Bench {
             store: store.clone(),
             directory: directory.clone(),
             identity: Arc::clone(&identity),
+            audit: audit.clone(),
             clock: Arc::clone(&clock) as _,
             random: Arc::clone(&random) as _,
             stop: stopped,

@@ -239,6 +239,7 @@ impl Running {
             store: store.clone(),
             directory: directory.clone(),
             identity: Arc::clone(&identity),
+            audit: audit.clone(),
             clock: Arc::clone(&clock),
             random: Arc::clone(&random),
             stop: stopped.clone(),

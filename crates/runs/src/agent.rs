@@ -28,7 +28,7 @@ const MAX_LOG_PIECE_BYTES: usize = 4 << 20;
 const MAX_BODY_BYTES: usize = 1 << 20;
 
 /// Method and path of every operation that workers call.
-pub const AGENT_ENDPOINTS: [(&str, &str); 8] = [
+pub const AGENT_ENDPOINTS: [(&str, &str); 9] = [
     ("POST", "/postern/v1/agent/lease"),
     ("POST", "/postern/v1/agent/certificate"),
     ("POST", "/postern/v1/agent/runs/{lease}/beat"),
@@ -37,10 +37,11 @@ pub const AGENT_ENDPOINTS: [(&str, &str); 8] = [
     ("GET", "/postern/v1/agent/runs/{lease}/source"),
     ("POST", "/postern/v1/agent/runs/{lease}/certificate"),
     ("POST", "/postern/v1/agent/runs/{lease}/end"),
+    ("GET", "/postern/v1/agent/runs/{lease}/decisions/{id}"),
 ];
 
 pub(crate) fn router(runs: Runs) -> Router {
-    let handlers: [MethodRouter<Runs>; 8] = [
+    let handlers: [MethodRouter<Runs>; 9] = [
         post(lease),
         post(own_certificate),
         post(beat),
@@ -49,6 +50,7 @@ pub(crate) fn router(runs: Runs) -> Router {
         get(source),
         post(certificate),
         post(end),
+        get(decision),
     ];
     AGENT_ENDPOINTS
         .into_iter()
@@ -181,8 +183,18 @@ async fn own_certificate(State(runs): State<Runs>, pool: Pool, body: Bytes) -> A
 
 async fn end(State(runs): State<Runs>, pool: Pool, Path(lease): Path<String>, body: Bytes) -> Answer {
     let report: RunReport = read(&body)?;
-    runs.report(&pool, &lease, report).await.map_err(refused)?;
+    // It is ended as a whole, also when the worker goes away meanwhile.
+    let ending = tokio::spawn(async move { runs.report(&pool, &lease, report).await });
+    ending.await.unwrap_or(Err(StoreError::Interrupted.into())).map_err(refused)?;
     Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+async fn decision(State(runs): State<Runs>, pool: Pool, Path((lease, id)): Path<(String, String)>) -> Answer {
+    let (_, run) = runs.held(&pool, &lease).await.map_err(refused)?;
+    let missing = || error(StatusCode::NOT_FOUND, "NotFound", "there is no such decision about this run");
+    let id = id.parse().map_err(|_| missing())?;
+    let line = runs.why(&run, id).await.map_err(refused)?.ok_or_else(missing)?;
+    Ok(answer(&json!({ "line": line })))
 }
 
 fn certified(issued: Result<WorkloadCertificate, WorkloadCertificateError>) -> Answer {

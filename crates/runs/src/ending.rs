@@ -1,7 +1,7 @@
 //! Runs end: by their worker's report, because somebody calls them off, because nobody carries them out any more.
 
 use postern_model::{RegistryUid, ResourceUid};
-use postern_store::{Canceling, JobState, Run, RunEnding, RunStatus};
+use postern_store::{Canceling, JobState, Run, RunEnding, RunStatus, StoreError};
 
 use crate::lease::Held;
 use crate::schedule::{kind_of, registry_of};
@@ -21,8 +21,15 @@ impl Runs {
         self.ended(run, status, findings).await
     }
 
-    /// Ends a run that no worker has.
+    /// Ends a run that no worker has; nothing happens to one that somebody else has ended meanwhile.
     async fn end_unheld(&self, run: &Run, status: RunStatus, message: &str) -> Result<(), RunsError> {
+        match self.end_waiting(run, status, message).await {
+            Err(RunsError::Store(StoreError::LeaseLost)) => Ok(()),
+            ended => ended,
+        }
+    }
+
+    async fn end_waiting(&self, run: &Run, status: RunStatus, message: &str) -> Result<(), RunsError> {
         let line = self.line(&format!("Run ID: {} ended: {message}", run.number));
         let findings = self.finish_log(run, Some(line)).await?;
         let message = (status != RunStatus::Canceled).then(|| message.to_owned());
@@ -59,10 +66,13 @@ impl Runs {
     /// # Errors
     /// When the store fails.
     pub async fn cancel(&self, run: &Run) -> Result<(), RunsError> {
-        self.call_off(run, "it was canceled.").await
+        // It is ended as a whole, also when whoever asked goes away meanwhile.
+        let (this, run) = (self.clone(), run.clone());
+        let ending = tokio::spawn(async move { this.call_off(&run, "it was canceled.").await });
+        ending.await.unwrap_or(Err(RunsError::Store(StoreError::Interrupted)))
     }
 
-    async fn call_off(&self, run: &Run, why: &str) -> Result<(), RunsError> {
+    pub(crate) async fn call_off(&self, run: &Run, why: &str) -> Result<(), RunsError> {
         if run.finished.is_some() {
             return Ok(());
         }
@@ -135,9 +145,11 @@ impl Runs {
     }
 
     async fn call_off_where(&self, is_meant: impl Fn(&Run) -> bool, why: &str) -> Result<(), RunsError> {
+        let mut outcome = Ok(());
         for run in self.open_of(is_meant).await? {
-            self.call_off(&run, why).await?;
+            // One that cannot be called off is not in the way of the others.
+            outcome = outcome.and(self.call_off(&run, why).await);
         }
-        Ok(())
+        outcome
     }
 }

@@ -197,6 +197,7 @@ impl Runs {
             lost_is_fine(held.drop_job().await)?;
             return Ok(None);
         };
+        self.announce(&run)?;
         let order = self.order(&run, kept)?;
         let again = held
             .is_resumed()

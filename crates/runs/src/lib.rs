@@ -23,6 +23,7 @@ mod schedule;
 mod show;
 mod timers;
 mod upkeep;
+mod why;
 
 #[cfg(test)]
 mod tests;
@@ -31,6 +32,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
+use postern_audit::Audit;
 use postern_identity::Identity;
 use postern_model::{Clock, Random, RegistryUid, ResourceId, Timestamp};
 use postern_store::{Directory, JobKind, JobLimits, Run, RunNumber, Store};
@@ -63,6 +65,8 @@ pub struct RunsOptions {
     pub directory: Directory,
     /// Who workers are, and what they get to prove it.
     pub identity: Arc<Identity>,
+    /// Where decisions are recorded.
+    pub audit: Audit,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Where ids come from.
@@ -79,6 +83,7 @@ struct Inner {
     store: Store,
     directory: Directory,
     identity: Arc<Identity>,
+    audit: Audit,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     stop: watch::Receiver<bool>,
@@ -132,11 +137,12 @@ impl Runs {
     /// # Errors
     /// When they cannot be read.
     pub async fn start(options: RunsOptions) -> Result<Self, RunsError> {
-        let RunsOptions { store, directory, identity, clock, random, stop } = options;
+        let RunsOptions { store, directory, identity, audit, clock, random, stop } = options;
         let runs = Self(Arc::new(Inner {
             store,
             directory,
             identity,
+            audit,
             clock,
             random,
             stop,

@@ -28,6 +28,10 @@ pub(crate) enum Appended {
 impl OpenLog {
     /// What a worker sends: bytes that begin at `offset` of what it has sent under its lease.
     fn append(&mut self, lease: u64, offset: u64, bytes: &[u8]) -> Result<Appended, StoreError> {
+        // What an earlier worker sent has come too late.
+        if lease < self.log.lease() {
+            return Err(StoreError::LeaseLost);
+        }
         let received = self.log.received(lease);
         let Some(known) = received.checked_sub(offset) else { return Ok(Appended::Gap(received)) };
         let new = usize::try_from(known).ok().and_then(|known| bytes.get(known..)).unwrap_or_default();
@@ -66,11 +70,9 @@ impl Runs {
         if let Some(open) = locked(&self.0.logs).get(&run.uid) {
             return Ok(Arc::clone(open));
         }
-        // Without its order there are the secrets that look like some.
-        let masks = match self.order_of(run).await? {
-            Some(kept) => Masks::of(&kept.order),
-            None => Masks::new(std::iter::empty()),
-        };
+        // Without its order it has ended, and so has its log.
+        let kept = self.order_of(run).await?.ok_or(StoreError::LeaseLost)?;
+        let masks = Masks::of(&kept.order);
         let (runs, registry, number) = (self.0.store.runs(), run.registry, run.number);
         let (this, uid) = (self.clone(), run.uid);
         // Two at once would write over each other: whoever opens it second takes the first one's.

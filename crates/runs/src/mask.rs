@@ -1,6 +1,8 @@
 //! Secrets that a run prints are not stored.
 
+use postern_model::Secret;
 use postern_store::MAX_LOG_TAIL_BYTES;
+use postern_tasks::Location;
 use postern_tasks::order::{Login, RunOrder, Source, Work};
 
 /// Shorter ones would blacken every other word.
@@ -48,9 +50,13 @@ impl Masks {
             Login::Identity { .. } | Login::Unavailable { .. } => None,
         });
         let source = match &order.source {
-            Source::Remote { access_token: Some(token), .. } => Some(token.expose()),
-            Source::None | Source::Uploaded | Source::Remote { .. } => None,
+            Source::Remote { location, access_token } => {
+                let stated = Location::parse(location, true).ok().and_then(|parsed| parsed.token);
+                [access_token.clone(), stated]
+            }
+            Source::None | Source::Uploaded => [None, None],
         };
+        let source = source.iter().flatten().map(Secret::expose);
         Self::new(arguments.chain(logins).chain(source))
     }
 

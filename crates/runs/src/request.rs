@@ -168,6 +168,10 @@ pub(crate) fn of_task(properties: &Document, overrides: Option<&Value>) -> Resul
     let mut step: Step = read(body)?;
     let context = overrides.context_path.take().filter(|path| !path.is_empty());
     if let Some(context) = context {
+        // What a private repository asks for is for that one alone.
+        if step.context_path.as_ref() != Some(&context) {
+            step.context_access_token = None;
+        }
         step.context_path = Some(context);
     }
     step.target = overrides.target.take().filter(|target| !target.is_empty()).or(step.target);

@@ -222,8 +222,6 @@ impl Runs {
             runs.schedule(new, key.into_iter().fold(job, NewJob::key)).await?
         };
         let run = run.ok_or_else(|| RunsError::Conflict("The run was asked for before.".into()))?;
-        // A worker may have it already, and does not need this before its first step.
-        self.announce(&run)?;
         tracing::info!(run.id = %run.number, run.kind = run_type, registry.uid = %registry, "a run is queued");
         if archived {
             let archived = runs.archive(registry, run.number, true).await?;

@@ -12,13 +12,14 @@ use bytes::Bytes;
 use http::{HeaderMap, Request};
 use http_body_util::BodyExt as _;
 use postern_access::Ingress;
+use postern_audit::{Audit, AuditOptions};
 use postern_estate::Resource;
 use postern_identity::{
     FirstPartyService, Identity, IdentityOptions, IdentitySettings, OutsideOptions, PasswordLimits, Peer,
     PeerCertificate, WorkloadClaim,
 };
 use postern_model::{Clock, PrincipalId, Random, ResourceId, ResourceUid, TenantId, Timestamp};
-use postern_store::{Directory, DirectoryOptions, Expected, Run, Store, StoreOptions};
+use postern_store::{Directory, DirectoryOptions, Expected, Journal, Run, Store, StoreOptions};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -134,10 +135,13 @@ impl Bench {
         .await
         .unwrap();
         let (stop, stopped) = watch::channel(false);
+        let journal = Journal::open(&folder.path().join("audit.db")).await.unwrap();
+        let (audit, _writer) = Audit::start(journal, AuditOptions::default(), Arc::clone(&clock) as _);
         let runs = Runs::start(RunsOptions {
             store: store.clone(),
             directory: directory.clone(),
             identity: Arc::clone(&identity),
+            audit,
             clock: Arc::clone(&clock) as _,
             random: Arc::clone(&random) as _,
             stop: stopped,

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use postern_store::{Run, RunStatus};
+use postern_model::ResourceId;
+use postern_store::{Run, RunStatus, StoreError};
+use uuid::Uuid;
 
 use crate::lease::instances;
 use crate::schedule::{kind_of, registry_of};
@@ -44,11 +46,39 @@ impl Runs {
         let since = self.now().plus_seconds(-PATIENCE_SECONDS);
         for run in self.0.store.runs().open().await? {
             let is_new = run.status == RunStatus::Queued && run.created < since && locked(&self.0.told).insert(run.uid);
+            if let Some(why) = self.is_orphan(&run)? {
+                self.call_off(&run, why).await?;
+                continue;
+            }
             if is_new && let Some(why) = self.waits_for(&run)? {
-                self.say(&run, self.line(&why)).await?;
+                match self.say(&run, self.line(&why)).await {
+                    // It has ended meanwhile.
+                    Ok(()) | Err(RunsError::Store(StoreError::LeaseLost)) => {}
+                    Err(error) => return Err(error),
+                }
             }
         }
         Ok(())
+    }
+
+    /// Why a run that waits is not to be carried out any more: what it belongs to has gone, whether or not that was followed then.
+    fn is_orphan(&self, run: &Run) -> Result<Option<&'static str>, RunsError> {
+        if run.status != RunStatus::Queued {
+            return Ok(None);
+        }
+        let kind = kind_of(run)?;
+        let has_gone = |id: Option<ResourceId>, uid: Option<Uuid>| {
+            let found = id.and_then(|id| self.0.directory.resource(&id));
+            uid.is_some_and(|uid| found.is_none_or(|found| found.uid.0 != uid))
+        };
+        let pool = run.pool.as_ref().map(|name| registry_of(&kind).map(|registry| registry.child("agentPools", name)));
+        Ok(if has_gone(pool.transpose()?, run.pool_uid) {
+            Some("its agent pool was deleted.")
+        } else if has_gone(kind.task.and_then(|task| task.parse().ok()), run.task_uid) {
+            Some("its task was deleted.")
+        } else {
+            None
+        })
     }
 
     /// What a run waits for, as far as that is not just its turn.

@@ -255,6 +255,14 @@ pub struct RunFilter {
 #[derive(Clone)]
 pub struct Runs(Arc<Inner>);
 
+/// What a run is made of, without its order: that may be large, and nobody who looks at many runs needs it.
+macro_rules! columns {
+    () => {
+        "registry, number, uid, job, task, task_uid, pool, pool_uid, kind, status, created, updated, started, finished, archived, \
+         has_effects, findings, message, outputs, dependencies, context, document"
+    };
+}
+
 impl Runs {
     pub(crate) const fn new(inner: Arc<Inner>) -> Self {
         Self(inner)
@@ -289,11 +297,12 @@ impl Runs {
             if !job.is_new {
                 return Ok(None);
             }
-            let row = sqlx::query(
+            let row = sqlx::query(concat!(
                 "INSERT INTO runs (registry, number, uid, job, task, task_uid, pool, pool_uid, kind, status, created, updated, \
                  archived, has_effects, findings, context, sealed, document) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11, FALSE, FALSE, 0, $12, $13, $14) RETURNING *",
-            )
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11, FALSE, FALSE, 0, $12, $13, $14) RETURNING ",
+                columns!()
+            ))
             .bind(&registry)
             .bind(number.row())
             .bind(new.uid.to_string())
@@ -323,7 +332,7 @@ impl Runs {
 
     /// A run of a registry.
     pub async fn find(&self, registry: RegistryUid, number: RunNumber) -> Result<Option<Run>, StoreError> {
-        let row = sqlx::query("SELECT * FROM runs WHERE registry = $1 AND number = $2")
+        let row = sqlx::query(concat!("SELECT ", columns!(), " FROM runs WHERE registry = $1 AND number = $2"))
             .bind(registry.to_string())
             .bind(number.row())
             .fetch_optional(self.0.database.read())
@@ -333,7 +342,7 @@ impl Runs {
 
     /// A run by its immutable id.
     pub async fn by_uid(&self, uid: Uuid) -> Result<Option<Run>, StoreError> {
-        let row = sqlx::query("SELECT * FROM runs WHERE uid = $1")
+        let row = sqlx::query(concat!("SELECT ", columns!(), " FROM runs WHERE uid = $1"))
             .bind(uid.to_string())
             .fetch_optional(self.0.database.read())
             .await?;
@@ -348,7 +357,7 @@ impl Runs {
         before: Option<RunNumber>,
         limit: u32,
     ) -> Result<Vec<Run>, StoreError> {
-        let mut query = QueryBuilder::<Sqlite>::new("SELECT * FROM runs WHERE registry = ");
+        let mut query = QueryBuilder::<Sqlite>::new(concat!("SELECT ", columns!(), " FROM runs WHERE registry = "));
         query.push_bind(registry.to_string());
         if let Some(before) = before {
             query.push(" AND number < ").push_bind(before.row());
@@ -390,7 +399,7 @@ impl Runs {
 
     /// Every run that has not ended.
     pub async fn open(&self) -> Result<Vec<Run>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM runs WHERE finished IS NULL ORDER BY created")
+        let rows = sqlx::query(concat!("SELECT ", columns!(), " FROM runs WHERE finished IS NULL ORDER BY created"))
             .fetch_all(self.0.database.read())
             .await?;
         rows.iter().map(run_of).collect()
@@ -398,10 +407,12 @@ impl Runs {
 
     /// The runs that have not ended although their job has, and how that ended.
     pub async fn abandoned(&self) -> Result<Vec<(Run, Option<JobState>)>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT r.*, j.state AS job_state FROM runs r LEFT JOIN jobs j ON j.id = r.job \
-             WHERE r.finished IS NULL AND (j.id IS NULL OR j.due IS NULL)",
-        )
+        let rows = sqlx::query(concat!(
+            "SELECT ",
+            columns!(),
+            ", (SELECT state FROM jobs WHERE id = runs.job) AS job_state FROM runs \
+             WHERE finished IS NULL AND NOT EXISTS (SELECT 1 FROM jobs WHERE id = runs.job AND due IS NOT NULL)"
+        ))
         .fetch_all(self.0.database.read())
         .await?;
         let read = |row: &SqliteRow| {
@@ -469,9 +480,10 @@ impl Runs {
         let inner = Arc::clone(&self.0);
         detached(async move {
             let mut transaction = inner.database.write().await?;
-            let row = sqlx::query(
-                "UPDATE runs SET archived = $3, updated = $4 WHERE registry = $1 AND number = $2 RETURNING *",
-            )
+            let row = sqlx::query(concat!(
+                "UPDATE runs SET archived = $3, updated = $4 WHERE registry = $1 AND number = $2 RETURNING ",
+                columns!()
+            ))
             .bind(registry.to_string())
             .bind(number.row())
             .bind(archived)

@@ -113,6 +113,15 @@ pub fn bases(
     Ok(found)
 }
 
+/// Whether a step mounts something, also one that images made from this one carry out.
+pub fn has_mounts(text: &str) -> bool {
+    instructions(text).iter().any(|(_, instruction)| {
+        let mut words = instruction.split_whitespace().skip_while(|word| word.eq_ignore_ascii_case("ONBUILD"));
+        words.next().is_some_and(|keyword| keyword.eq_ignore_ascii_case("RUN"))
+            && words.take_while(|word| word.starts_with("--")).any(|flag| flag.starts_with("--mount"))
+    })
+}
+
 /// The stage before `end` with this name or number.
 fn find(stages: &[Stage], name: &str, end: usize) -> Option<usize> {
     let named = |stage: &Stage| stage.name.as_deref().is_some_and(|own| own.eq_ignore_ascii_case(name));
@@ -310,6 +319,20 @@ mod tests {
         check("# escape=`\nFROM `\n  # a remark\n\n  a:1", None, Ok(&[("a:1", true)]));
         check("FROM a\nRUN <<EOF\nFROM b\nEOF\nCOPY --from=c . .", None, Ok(&[("a", true), ("c", false)]));
         check("FROM a AS x\nFROM x AS x\nFROM x", None, Ok(&[("a", true)]));
+    }
+
+    #[test]
+    fn mounts_are_found() {
+        for text in [
+            "FROM a\nRUN --mount=type=cache,target=/x y",
+            "FROM a\nonbuild run --network=none --mount type=bind x",
+            "FROM a\nRUN \\\n --mount=x y",
+        ] {
+            assert!(has_mounts(text), "{text}");
+        }
+        for text in ["FROM a\nRUN x --mount=y", "FROM a\nCOPY --mount=x y z", "# RUN --mount=x"] {
+            assert!(!has_mounts(text), "{text}");
+        }
     }
 
     #[test]

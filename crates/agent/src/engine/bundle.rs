@@ -1,9 +1,12 @@
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use super::image::{CPU_PERIOD, EngineError, Limits};
@@ -29,6 +32,8 @@ const CAPABILITIES: [&str; 11] = [
 ];
 /// Most processes of one container.
 const MAX_PROCESSES: u64 = 4096;
+/// Most variables of one container.
+const MAX_VARIABLES: usize = 1000;
 /// Largest file of users and groups that is looked at.
 const MAX_USERS_BYTES: u64 = 1 << 20;
 /// Longest name of a machine. Source: Linux, `__NEW_UTS_LEN`.
@@ -97,7 +102,7 @@ impl RunEngine {
         }
         let config = self.image_config(container.image).await?;
         let mut from = self.buildah("from");
-        from.arg("--signature-policy").arg(self.policy()).args(["--pull-never", container.image]);
+        from.arg("--signature-policy").arg(self.policy()).args(["--pull-never", "--", container.image]);
         let working = answer(from).await?.trim().to_owned();
         let mut mount = self.buildah("mount");
         mount.arg(&working);
@@ -131,7 +136,8 @@ impl RunEngine {
         if let Err(error) = answer(remove).await {
             tracing::warn!(error = %error, "containers of a run are left");
         }
-        remove_control_groups(&self.control_group());
+        // What a build that was cut short has begun is known to nobody but the kernel.
+        end_control_groups(&self.control_group()).await;
     }
 
     fn runc(&self) -> tokio::process::Command {
@@ -190,11 +196,14 @@ impl RunEngine {
         let user = container.user.unwrap_or(&config.user);
         let (uid, gid) = ids(root, user).map_err(|why| bad(format!("its user `{user}`: {why}")))?;
         let name_of = |variable: &str| variable.split('=').next().unwrap_or_default().to_owned();
-        let mut environment: Vec<String> = vec![PATH.into()];
+        let mut environment = BTreeMap::from([("PATH".to_owned(), PATH.to_owned())]);
         for variable in config.environment.iter().chain(container.environment) {
-            environment.retain(|known| name_of(known) != name_of(variable));
-            environment.push(variable.clone());
+            environment.insert(name_of(variable), variable.clone());
         }
+        if environment.len() > MAX_VARIABLES {
+            return Err(bad(format!("there are more than {MAX_VARIABLES} variables")));
+        }
+        let environment: Vec<String> = environment.into_values().collect();
         let directory = container.working_directory.unwrap_or(&config.working_directory);
         let hosts: String = container.names.iter().flat_map(|name| ["127.0.0.1\t", name, "\n"]).collect();
         fs::write(bundle.join("hosts"), format!("127.0.0.1\tlocalhost\n{hosts}"))?;
@@ -204,16 +213,28 @@ impl RunEngine {
             json!({"destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]}),
             json!({"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]}),
             json!({"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": ["nosuid", "noexec", "nodev"]}),
-            json!({"destination": "/sys", "type": "none", "source": "/sys", "options": ["rbind", "nosuid", "noexec", "nodev", "ro"]}),
+            json!({"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"]}),
         ];
-        let bind = |source: &Path, destination: &str| json!({"destination": destination, "type": "bind", "source": source, "options": ["rbind", "rprivate", "nosuid", "nodev"]});
+        let mount = |source: &Path, destination: &str, access: &str| json!({"destination": destination, "type": "bind", "source": source, "options": ["rbind", "rprivate", "nosuid", "nodev", access]});
+        let bind = |source: &Path, destination: &str| mount(source, destination, "rw");
         mounts.push(bind(&bundle.join("hosts"), "/etc/hosts"));
         if network.is_none() && Path::new("/etc/resolv.conf").exists() {
-            mounts.push(bind(Path::new("/etc/resolv.conf"), "/etc/resolv.conf"));
+            mounts.push(mount(Path::new("/etc/resolv.conf"), "/etc/resolv.conf", "ro"));
         }
-        mounts.extend(container.mounts.iter().map(|(source, destination)| bind(source, destination)));
-        let mut namespaces =
-            vec![json!({"type": "pid"}), json!({"type": "ipc"}), json!({"type": "uts"}), json!({"type": "mount"})];
+        // What is not a folder of the run's own is for reading.
+        mounts.extend(
+            container
+                .mounts
+                .iter()
+                .map(|(source, destination)| mount(source, destination, if source.is_dir() { "rw" } else { "ro" })),
+        );
+        let mut namespaces = vec![
+            json!({"type": "pid"}),
+            json!({"type": "ipc"}),
+            json!({"type": "uts"}),
+            json!({"type": "mount"}),
+            json!({"type": "cgroup"}),
+        ];
         namespaces.extend(network.map(|network| json!({"type": "network", "path": network.path()})));
         Ok(json!({
             "ociVersion": "1.0.2",
@@ -317,11 +338,53 @@ pub(super) async fn try_runc(folder: &Path, group: &str) -> Result<(), String> {
     tried
 }
 
+/// Kills whatever is in the control groups, and removes them.
+async fn end_control_groups(group: &str) {
+    const ATTEMPTS: u32 = 50;
+    const PAUSE: Duration = Duration::from_millis(100);
+    for _ in 0..ATTEMPTS {
+        let found = processes_in(group);
+        if found.is_empty() {
+            break;
+        }
+        for process in found {
+            // It may have ended by itself.
+            let _ = kill_process(process, Signal::KILL);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    remove_control_groups(group);
+}
+
+/// The processes of this worker in the control groups, in every hierarchy and below.
+fn processes_in(group: &str) -> Vec<Pid> {
+    fn collect(folder: &Path, found: &mut Vec<Pid>) {
+        let text = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+        // Those of others have no number here.
+        found.extend(text.lines().filter_map(|line| Pid::from_raw(line.parse().ok()?)));
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                collect(&entry.path(), found);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    for hierarchy in hierarchies() {
+        collect(&hierarchy.join(group.trim_start_matches('/')), &mut found);
+    }
+    found
+}
+
+/// Where control groups are: the one tree, or one for each controller.
+fn hierarchies() -> Vec<PathBuf> {
+    let base = Path::new("/sys/fs/cgroup");
+    let inner = fs::read_dir(base).into_iter().flatten().flatten().map(|entry| entry.path());
+    inner.filter(|path| path.is_dir()).chain([base.to_path_buf()]).collect()
+}
+
 /// Control groups stay behind when what was in them has gone. That of all workers goes with the last of them.
 pub(crate) fn remove_control_groups(group: &str) {
-    let base = Path::new("/sys/fs/cgroup");
-    let hierarchies = fs::read_dir(base).into_iter().flatten().flatten().map(|entry| entry.path());
-    for hierarchy in hierarchies.filter(|path| path.is_dir()).chain([base.to_path_buf()]) {
+    for hierarchy in hierarchies() {
         remove_tree(&hierarchy.join(group.trim_start_matches('/')));
         let _ = fs::remove_dir(hierarchy.join(super::CONTROL_GROUPS.trim_start_matches('/')));
     }

@@ -1,6 +1,7 @@
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use postern_tasks::order::Argument;
 use tokio::process::Command;
@@ -83,7 +84,8 @@ impl RunEngine {
     /// Gets an image from its registry, as the run may, whatever is here already.
     pub(crate) async fn pull(&self, image: &str, log: &Log) -> Result<(), EngineError> {
         let mut pull = self.buildah("pull");
-        pull.arg("--signature-policy").arg(self.policy()).args(["--quiet", "--policy", "always", image]);
+        pull.arg("--signature-policy").arg(self.policy()).args(["--quiet", "--policy", "always", "--"]);
+        pull.arg(format!("docker://{image}"));
         match answer(pull).await {
             Ok(_) => Ok(()),
             Err(error) => {
@@ -108,7 +110,16 @@ impl RunEngine {
         network: Option<&PrivateNetwork>,
         log: &Log,
     ) -> Result<(), EngineError> {
-        let mut command = self.buildah("build");
+        // buildah itself fetches what ADD names: in the run's own network it finds nothing there.
+        let mut command = match network {
+            Some(network) => {
+                let mut command = self.command("nsenter");
+                command.arg(format!("--net={}", network.path().display())).args(["--", "buildah", "build"]);
+                command.env_remove("HTTPS_PROXY");
+                command
+            }
+            None => self.buildah("build"),
+        };
         command.arg("--signature-policy").arg(self.policy());
         // The gateway's address holds a password: what is built gets no part of it.
         command.args(["--pull-never", "--http-proxy=false", "--force-rm", "--file"]).arg(build.dockerfile);
@@ -124,11 +135,8 @@ impl RunEngine {
             }
             Isolation::Chroot => drop(command.args(["--isolation", "chroot"])),
         }
-        match (self.engine.network, network) {
-            (NetworkMode::Isolated, Some(network)) => drop(command.arg("--network").arg(network.path())),
-            (NetworkMode::Isolated, None) => drop(command.args(["--network", "none"])),
-            (NetworkMode::Worker, _) => drop(command.args(["--network", "host"])),
-        }
+        let has_network = network.is_some() || self.engine.network == NetworkMode::Worker;
+        command.args(["--network", if has_network { "host" } else { "none" }]);
         command.arg(if build.no_cache { "--no-cache" } else { "--layers" });
         for tag in build.tags {
             command.args(["--tag", tag]);
@@ -140,32 +148,22 @@ impl RunEngine {
             command.args(["--target", target]);
         }
         for argument in build.arguments {
-            self.add_argument(&mut command, argument);
+            add_argument(&mut command, argument)?;
         }
-        command.arg(build.context);
+        command.arg("--").arg(build.context);
         match logged(command, log).await? {
             status if status.success() => Ok(()),
             status => Err(EngineError::Exit(status.code().unwrap_or(-1))),
         }
     }
 
-    /// A value may be secret, and words of a command can be seen by everybody on the machine: it is read from the environment.
-    fn add_argument(&self, command: &mut Command, argument: &Argument) {
-        let Argument { name, value, is_secret } = argument;
-        if *is_secret && !self.environment.contains_key(name.as_str()) && name != "PATH" {
-            command.env(name, value.expose()).args(["--build-arg", name]);
-        } else {
-            command.arg("--build-arg").arg(format!("{name}={}", value.expose()));
-        }
-    }
-
     /// Puts an image into its registry; gives its digest there.
     pub(crate) async fn push(&self, image: &str) -> Result<String, EngineError> {
-        let file = self.folder.join("pushed-digest");
-        let _ = fs::remove_file(&file);
+        static PUSHES: AtomicU64 = AtomicU64::new(0);
+        let file = self.folder.join(format!("pushed-digest-{}", PUSHES.fetch_add(1, Ordering::Relaxed)));
         let mut push = self.buildah("push");
         push.arg("--signature-policy").arg(self.policy()).arg("--quiet").arg("--digestfile").arg(&file);
-        push.arg(image).arg(format!("docker://{image}"));
+        push.arg("--").arg(image).arg(format!("docker://{image}"));
         answer(push).await?;
         Ok(fs::read_to_string(&file)?.trim().to_owned())
     }
@@ -173,5 +171,162 @@ impl RunEngine {
     /// The control group that everything of the run is in.
     pub(super) fn control_group(&self) -> String {
         super::control_group(&self.name)
+    }
+}
+
+/// A value may be secret, and words of a command can be seen by everybody on the machine: it is read from the environment, where some
+/// names mean something to the programs themselves.
+fn add_argument(command: &mut Command, argument: &Argument) -> Result<(), EngineError> {
+    let Argument { name, value, is_secret } = argument;
+    if !is_secret {
+        command.arg("--build-arg").arg(format!("{name}={}", value.expose()));
+        return Ok(());
+    }
+    if !is_plain_variable(name) {
+        let shown: String = name.chars().filter(|c| !c.is_control()).take(100).collect();
+        return Err(EngineError::Unsupported(format!("a secret build argument cannot be called `{shown}`")));
+    }
+    command.env(name, value.expose()).args(["--build-arg", name]);
+    Ok(())
+}
+
+/// Whether a variable of this name means nothing to buildah and what it is made of.
+fn is_plain_variable(name: &str) -> bool {
+    const PREFIXES: [&str; 20] = [
+        "LD_",
+        "GLIBC_",
+        "GCONV_",
+        "MALLOC_",
+        "GO",
+        "CGO_",
+        "BUILDAH_",
+        "BUILD_",
+        "CONTAINERS_",
+        "CONTAINER_",
+        "STORAGE_",
+        "REGISTRY",
+        "DOCKER_",
+        "XDG_",
+        "SSL_",
+        "GNUPG",
+        "TMP",
+        "TEMP",
+        "_",
+        "LIB",
+    ];
+    const NAMES: [&str; 8] =
+        ["HOME", "PATH", "USER", "SHELL", "LANG", "NOTIFY_SOCKET", "LISTEN_FDS", "DBUS_SESSION_BUS_ADDRESS"];
+    let upper = name.to_ascii_uppercase();
+    let is_name = !name.starts_with(|first: char| first.is_ascii_digit())
+        && !name.is_empty()
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    is_name
+        && !upper.ends_with("_PROXY")
+        && !NAMES.contains(&upper.as_str())
+        && !PREFIXES.iter().any(|prefix| upper.starts_with(prefix))
+}
+
+/// Whether a text names an image in a registry and nothing else: programs here take names of files and of other stores as well.
+pub(crate) fn is_image_name(text: &str) -> bool {
+    // Source: containers/image, names of transports (read 2026-11).
+    const TRANSPORTS: [&str; 12] = [
+        "atomic",
+        "containers-storage",
+        "dir",
+        "docker",
+        "docker-archive",
+        "docker-daemon",
+        "http",
+        "https",
+        "oci",
+        "oci-archive",
+        "ostree",
+        "sif",
+    ];
+    const MAX_BYTES: usize = 1024;
+    let (name, digest) = text.split_once('@').map_or((text, None), |(name, digest)| (name, Some(digest)));
+    let is_word = |text: &str| {
+        text.starts_with(|first: char| first.is_ascii_alphanumeric())
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+    };
+    let has_port =
+        |host: &str| host.split_once(':').is_some_and(|(host, port)| is_word(host) && port.parse::<u16>().is_ok());
+    let mut parts = name.split('/');
+    let last = parts.next_back().unwrap_or_default();
+    let (last, tag) = last.split_once(':').map_or((last, None), |(last, tag)| (last, Some(tag)));
+    let is_single = !name.contains('/');
+    text.len() <= MAX_BYTES
+        && is_word(last)
+        && tag.is_none_or(is_word)
+        && parts.enumerate().all(|(at, part)| is_word(part) || (at == 0 && has_port(part)))
+        && !(is_single && tag.is_some() && TRANSPORTS.contains(&last))
+        && digest.is_none_or(|digest| digest.parse::<postern_model::Digest>().is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_images_name_nothing_else() {
+        for good in [
+            "alpine",
+            "alpine:3.20",
+            "team/app:1",
+            "r.azurecr.io/a/b",
+            "localhost:5000/a:1",
+            "r.io:443/x_y/z.w:v-1",
+            "docker/dir:1",
+        ] {
+            assert!(is_image_name(good), "{good}");
+        }
+        let digest = format!("r.io/a@sha256:{}", "0".repeat(64));
+        assert!(is_image_name(&digest));
+        for bad in [
+            "",
+            "-x",
+            "--tag",
+            "dir:/etc",
+            "docker-archive:/x",
+            "docker-daemon:alpine",
+            "docker://r.io/a",
+            "oci:x",
+            "oci-archive:/x:y",
+            "containers-storage:[overlay@/x+/y]a",
+            "a b",
+            "r.io/../a",
+            "r.io//a",
+            "r.io/a:",
+            "r.io:x/a",
+            "a@sha256:0",
+            "[x]a",
+            "/a",
+            "a/",
+        ] {
+            assert!(!is_image_name(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn secrets_become_no_settings() {
+        for good in ["TOKEN", "npm_token", "A1", "MY_GO_TOKEN"] {
+            assert!(is_plain_variable(good), "{good}");
+        }
+        for bad in [
+            "",
+            "1A",
+            "A-B",
+            "A=B",
+            "LD_PRELOAD",
+            "ld_preload",
+            "GODEBUG",
+            "https_proxy",
+            "STORAGE_OPTS",
+            "TMPDIR",
+            "HOME",
+            "_X",
+        ] {
+            assert!(!is_plain_variable(bad), "{bad}");
+        }
     }
 }

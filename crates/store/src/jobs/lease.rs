@@ -108,14 +108,17 @@ impl Jobs {
         .await
     }
 
-    /// Whether a job of this kind, and of this subject if one is named, waits for somebody to take it.
+    /// Whether a job of this kind, and of this subject if one is named, waits for somebody who may take it.
     pub async fn is_due<K: JobKind>(&self, subject: Option<&str>) -> Result<bool, StoreError> {
         let due: Option<i64> = sqlx::query_scalar(
-            "SELECT due FROM jobs WHERE kind = $1 AND due <= $2 AND ($3 IS NULL OR subject = $3) LIMIT 1",
+            "SELECT due FROM jobs j WHERE kind = $1 AND due <= $2 AND ($3 IS NULL OR subject = $3) \
+             AND (SELECT COUNT(*) FROM jobs l WHERE l.kind = j.kind AND l.subject = j.subject \
+              AND l.state = 'leased' AND l.due > $2) < $4 LIMIT 1",
         )
         .bind(K::NAME)
         .bind(self.0.now().unix_micros())
         .bind(subject)
+        .bind(i64::from(K::LIMITS.leased_per_subject))
         .fetch_optional(self.0.database.read())
         .await?;
         Ok(due.is_some())

@@ -182,10 +182,9 @@ impl Runs {
     pub fn open_log(&self, registry: RegistryUid, number: RunNumber) -> Result<RunLog, StoreError> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let (log, states) = (
-            options.open(self.log_path(registry, number, "log"))?,
-            options.open(self.log_path(registry, number, "state"))?,
-        );
+        let log = options.open(self.log_path(registry, number, "log"))?;
+        // Without it the log has ended: it stays as it is.
+        let states = options.create(false).open(self.log_path(registry, number, "state"))?;
         let mut newest = State::default();
         for at in [0, SLOT_BYTES as u64] {
             let mut slot = vec![0; SLOT_BYTES];
