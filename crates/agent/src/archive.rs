@@ -50,8 +50,13 @@ pub(crate) enum ArchiveError {
 pub(crate) fn unpack(archive: &Path, folder: &Path) -> Result<(), ArchiveError> {
     let unreadable = ArchiveError::Unreadable;
     // Names that are too long for a header have an entry of their own, which is read into memory as a whole.
+    let mut all = 0_u64;
     for entry in open(archive)?.entries().map_err(unreadable)?.raw(true) {
         let entry = entry.map_err(unreadable)?;
+        all = all.saturating_add(entry.size());
+        if all > MAX_BYTES {
+            return Err(ArchiveError::TooLarge);
+        }
         let kind = entry.header().entry_type();
         let is_name = kind.is_gnu_longname()
             || kind.is_gnu_longlink()
@@ -63,7 +68,6 @@ pub(crate) fn unpack(archive: &Path, folder: &Path) -> Result<(), ArchiveError> 
     }
     let mut archive = open(archive)?;
     let mut links = Vec::new();
-    let mut bytes = 0_u64;
     for (count, entry) in archive.entries().map_err(unreadable)?.enumerate() {
         let mut entry = entry.map_err(unreadable)?;
         if count >= MAX_ENTRIES {
@@ -77,10 +81,6 @@ pub(crate) fn unpack(archive: &Path, folder: &Path) -> Result<(), ArchiveError> 
         }
         let inner = inside(&named).ok_or_else(|| ArchiveError::Escapes(shown()))?;
         let path = folder.join(&inner);
-        bytes = bytes.saturating_add(entry.size());
-        if bytes > MAX_BYTES {
-            return Err(ArchiveError::TooLarge);
-        }
         match entry.header().entry_type() {
             EntryType::Directory => fs::create_dir_all(&path).map_err(unreadable)?,
             EntryType::Regular | EntryType::Continuous => {

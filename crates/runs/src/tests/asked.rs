@@ -82,7 +82,8 @@ async fn tasks_are_run_as_they_are_overridden() {
     assert_eq!(order["workload"], task.id.as_str());
     assert_eq!(order["taskName"], "Build");
     assert_eq!((&order["timeoutSeconds"], &order["cpu"]), (&json!(600), &json!(4)));
-    assert_eq!(order["source"], json!({"type": "remote", "location": "https://host/b.git", "accessToken": "t0ken"}));
+    // The task's token is for the task's repository alone.
+    assert_eq!(order["source"], json!({"type": "remote", "location": "https://host/b.git", "accessToken": null}));
     assert_eq!((&order["work"]["dockerfile"], &order["work"]["target"]), (&json!("Other"), &json!("stage")));
     assert_eq!(order["work"]["arguments"][1], json!({"name": "B", "value": "3", "isSecret": true}));
     assert_eq!(order["logins"], json!([]));
