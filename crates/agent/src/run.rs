@@ -33,6 +33,8 @@ const MAX_FILE_BYTES: usize = 1 << 20;
 const BEATS_PER_LEASE: u32 = 3;
 /// How long the server may be away when a run has ended.
 const REPORT_PATIENCE: Duration = Duration::from_mins(10);
+/// How long removing what a run has left may take.
+const CLEAN_PATIENCE: Duration = Duration::from_mins(1);
 const REPORT_PAUSE: Duration = Duration::from_secs(1);
 /// Authorities that a machine trusts, where its tools look for them.
 const SYSTEM_AUTHORITIES: [&str; 2] = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"];
@@ -378,8 +380,11 @@ impl Site {
 
     /// Ends what the run has begun, and removes what it has left.
     async fn end(self) {
-        if let Ok(engine) = &self.engine {
-            engine.clean().await;
+        if let Ok(engine) = &self.engine
+            && tokio::time::timeout(CLEAN_PATIENCE, engine.clean()).await.is_err()
+        {
+            // The next run's turn comes all the same; all of it ends with the worker.
+            tracing::error!(run.id = self.order.run_id, "what a run has left could not be removed in time");
         }
         if let Some((network, gateway)) = self.network {
             gateway.stop().await;

@@ -293,6 +293,10 @@ impl Runs {
             RunEnd::Error => RunStatus::Error,
             RunEnd::Timeout => RunStatus::Timeout,
         };
+        let message = match report.message {
+            Some(message) => Some(self.masked(&run, message).await?),
+            None => None,
+        };
         let images = report
             .outputs
             .iter()
@@ -302,7 +306,7 @@ impl Runs {
             images: Some(images.collect()),
             outputs: json(serde_json::to_value(&report.outputs).unwrap_or_default()),
             dependencies: json(serde_json::to_value(&report.dependencies).unwrap_or_default()),
-            ..RunEnding::of(status, report.message)
+            ..RunEnding::of(status, message)
         };
         self.end_held(&run, &held, ending).await
     }

@@ -9,6 +9,9 @@ use tokio::task::spawn_blocking;
 use crate::mask::Masks;
 use crate::{Runs, RunsError, locked};
 
+/// Longest text of a worker that is kept beside a log.
+const MAX_TEXT_CHARS: usize = 2000;
+
 pub(crate) type SharedLog = Arc<Mutex<OpenLog>>;
 
 /// A log that is written to.
@@ -111,6 +114,13 @@ impl Runs {
     /// Begins with what another worker sends.
     pub(crate) async fn begin_log(&self, run: &Run, lease: i64, line: Option<String>) -> Result<(), RunsError> {
         self.with_log(run, move |log| log.begin(lease.cast_unsigned(), line.as_deref())).await
+    }
+
+    /// A text of a run's worker that is kept beside its log, with nothing secret in it.
+    pub(crate) async fn masked(&self, run: &Run, text: String) -> Result<String, RunsError> {
+        let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_TEXT_CHARS).collect();
+        let shown = self.with_log(run, move |log| Ok(log.masks.finish(text.as_bytes()).shown)).await?;
+        Ok(String::from_utf8_lossy(&shown).trim_end().to_owned())
     }
 
     /// Says something in a run's log.

@@ -57,8 +57,11 @@ async fn a_worker_goes_on_after_the_server_was_started_again() {
     let bench = bench.restarted().await;
     assert!(bench.directory.workload(&Bench::id("registries/reg/runs/ca1")).is_some());
     bench.log(&Who::Shared, &lease, 4, "half a s3cret-value\n").await.is(204);
-    bench.end(&Who::Shared, &lease, report("Failed")).await.is(204);
+    let report = json!({"end": "Failed", "message": "x\ns3cret-value failed", "outputs": [], "dependencies": []});
+    bench.end(&Who::Shared, &lease, report).await.is(204);
     assert_eq!(bench.read(&run).await, ("one\r\nhalf a ***\r\n".into(), Some("failed".into())));
+    // What is told beside the log holds no more than the log does.
+    assert_eq!(bench.run("ca1").await.message.as_deref(), Some("x *** failed"));
 }
 
 #[tokio::test]
