@@ -83,9 +83,11 @@ async fn attempt<K: JobKind>(
         let mut beats = tokio::time::interval(pause);
         beats.reset();
         loop {
+            // In this order: what was taken while the server was told to stop is given back, not begun.
             let beat = tokio::select! {
-                end = &mut work => break Some(end),
+                biased;
                 () = async { drop(stop.wait_for(|stop| *stop).await) } => break None,
+                end = &mut work => break Some(end),
                 _ = beats.tick() => lease.heartbeat().await,
                 _ = changes.changed() => lease.look().await,
             };
